@@ -1,0 +1,1 @@
+"""Comparisons: configuration, fits, records and the winner."""

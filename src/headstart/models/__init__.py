@@ -1,0 +1,1 @@
+"""Encoders, heads, batching, prediction and model folders."""

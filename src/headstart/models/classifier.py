@@ -1,0 +1,42 @@
+"""What every kind of classifier can do, whatever it is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from headstart.data.examples import Examples
+from headstart.data.labels import Labels
+
+Probabilities = npt.NDArray[np.float64]
+Advance = Callable[[int], None]  # told how many texts (or steps) were done since the last call
+
+
+class Classifier(Protocol):
+    """Encoder + head + label names, ready to predict and to be written."""
+
+    kind: str
+    labels: Labels
+
+    def predict_proba(self, examples: Examples, advance: Advance | None = None) -> Probabilities:
+        """Return class probabilities, shape (N, C), rows summing to 1, columns in label order."""
+        ...
+
+    def write(self, folder: Path) -> dict[str, Any]:
+        """Write weights and settings into an existing folder; return what ``headstart.json`` needs to read them."""
+        ...
+
+    def parameters(self) -> int:
+        """Return the number of all parameters, frozen ones included."""
+        ...
+
+
+def softmax(logits: npt.NDArray[Any]) -> Probabilities:
+    """Return probabilities (N, C) of logits (N, C), in float64."""
+    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
+    exponentials = np.exp(shifted)
+    return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True), dtype=np.float64)

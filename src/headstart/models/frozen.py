@@ -1,0 +1,220 @@
+"""Classifiers on frozen features: a linear head or gradient-boosted trees."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from headstart.data.examples import Examples
+from headstart.data.labels import Labels
+from headstart.errors import DataError, MissingExtra, ModelError, did_you_mean
+from headstart.models.batching import TextSettings
+from headstart.models.classifier import Advance, Probabilities, softmax
+from headstart.models.encoders import load_body, load_tokenizer
+from headstart.models.features import FeatureExtractor, Features
+from headstart.models.runtime import Runtime
+
+_HEAD_FILE = "head.safetensors"
+_TREES_FILE = "head.cbm"
+
+
+class Head(Protocol):
+    """What stands on the features."""
+
+    head_kind: str
+
+    def probabilities(self, features: Features, columns: pd.DataFrame | None) -> Probabilities:
+        """Return class probabilities (N, C) of features (N, D) and extra columns."""
+        ...
+
+    def write(self, folder: Path) -> dict[str, Any]:
+        """Write into ``folder``; return what is needed to read it."""
+        ...
+
+    def parameters(self) -> int:
+        """Return the number of fitted numbers."""
+        ...
+
+
+class LinearHead:
+    """Standardized features times weights plus bias, then softmax.
+
+    Args:
+        mean, scale: of each feature on the training rows, shape (D,).
+        weights: shape (C, D).
+        bias: shape (C,).
+    """
+
+    head_kind = "linear"
+
+    def __init__(
+        self,
+        mean: npt.NDArray[np.float64],
+        scale: npt.NDArray[np.float64],
+        weights: npt.NDArray[np.float64],
+        bias: npt.NDArray[np.float64],
+    ) -> None:
+        self.mean, self.scale, self.weights, self.bias = mean, scale, weights, bias
+
+    def probabilities(self, features: Features, columns: pd.DataFrame | None) -> Probabilities:
+        """Return class probabilities (N, C); extra columns are not used."""
+        standardized = (features.astype(np.float64) - self.mean) / self.scale  # (N, D)
+        return softmax(standardized @ self.weights.T + self.bias)
+
+    def write(self, folder: Path) -> dict[str, Any]:
+        """Write the four arrays as safetensors."""
+        from safetensors.numpy import save_file
+
+        arrays = {"mean": self.mean, "scale": self.scale, "weights": self.weights, "bias": self.bias}
+        save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, str(folder / _HEAD_FILE))
+        return {}
+
+    @classmethod
+    def read(cls, folder: Path, about: dict[str, Any]) -> LinearHead:
+        """Read what `write` wrote."""
+        from safetensors.numpy import load_file
+
+        return cls(**load_file(str(folder / _HEAD_FILE)))
+
+    def parameters(self) -> int:
+        """Return the size of weights and bias."""
+        return int(self.weights.size + self.bias.size)
+
+
+class BoostedHead:
+    """CatBoost on features and named columns of the table.
+
+    Args:
+        trees: a fitted ``CatBoostClassifier``.
+        columns: names of extra columns, in order.
+        categorical: those of them that are categories.
+    """
+
+    head_kind = "boosted"
+
+    def __init__(self, trees: Any, columns: tuple[str, ...], categorical: tuple[str, ...]) -> None:
+        self.trees, self.columns, self.categorical = trees, columns, categorical
+
+    def probabilities(self, features: Features, columns: pd.DataFrame | None) -> Probabilities:
+        """Return class probabilities (N, C).
+
+        Raises:
+            DataError: a column that the model was fitted with is missing.
+        """
+        table = feature_table(features, columns, self.columns, self.categorical)
+        return np.asarray(self.trees.predict_proba(table), dtype=np.float64)
+
+    def write(self, folder: Path) -> dict[str, Any]:
+        """Write CatBoost's own binary format."""
+        self.trees.save_model(str(folder / _TREES_FILE), format="cbm")
+        return {"columns": list(self.columns), "categorical": list(self.categorical)}
+
+    @classmethod
+    def read(cls, folder: Path, about: dict[str, Any]) -> BoostedHead:
+        """Read what `write` wrote.
+
+        Raises:
+            MissingExtra: CatBoost is not installed.
+            ModelError: the file is damaged.
+        """
+        catboost = import_catboost("a boosted model")
+        trees = catboost.CatBoostClassifier()
+        try:
+            trees.load_model(str(folder / _TREES_FILE), format="cbm")
+        except catboost.CatBoostError as problem:
+            raise ModelError(f"{folder / _TREES_FILE} is damaged: {problem}") from problem
+        return cls(trees, tuple(about["columns"]), tuple(about["categorical"]))
+
+    def parameters(self) -> int:
+        """Return the number of leaf values."""
+        return int(self.trees.get_leaf_values().size)
+
+
+_HEADS: dict[str, type[LinearHead] | type[BoostedHead]] = {"linear": LinearHead, "boosted": BoostedHead}
+
+
+def import_catboost(purpose: str) -> Any:
+    """Import CatBoost.
+
+    Raises:
+        MissingExtra: it is not installed.
+    """
+    try:
+        import catboost
+    except ImportError as problem:
+        raise MissingExtra("boosted", purpose) from problem
+    return catboost
+
+
+def feature_table(
+    features: Features, columns: pd.DataFrame | None, names: tuple[str, ...], categorical: tuple[str, ...]
+) -> pd.DataFrame:
+    """Return features (N, D) as columns ``f0..`` beside the named columns; missing categories become ``""``.
+
+    Raises:
+        DataError: a named column is not there.
+    """
+    table = pd.DataFrame(features, columns=[f"f{i}" for i in range(features.shape[1])])
+    for name in names:
+        if columns is None or name not in columns:
+            have = [] if columns is None else list(columns.columns)
+            raise DataError(f"column '{name}', which this model needs, is missing.{did_you_mean(name, have)}")
+        if name in categorical:
+            table[name] = columns[name].astype(object).where(columns[name].notna(), "").astype(str).to_numpy()
+        else:
+            table[name] = pd.to_numeric(columns[name], errors="coerce").to_numpy(dtype=np.float64)
+    return table
+
+
+class FrozenClassifier:
+    """A frozen encoder and a head on its features.
+
+    Args:
+        extractor: the encoder.
+        head: fitted head.
+        labels: C labels in the head's class order.
+    """
+
+    kind = "frozen"
+
+    def __init__(self, extractor: FeatureExtractor, head: Head, labels: Labels) -> None:
+        self.extractor = extractor
+        self.head = head
+        self.labels = labels
+
+    @property
+    def text(self) -> TextSettings:
+        """Maximum length and truncation."""
+        return self.extractor.text
+
+    def predict_proba(self, examples: Examples, advance: Advance | None = None) -> Probabilities:
+        """Return class probabilities (N, C)."""
+        return self.head.probabilities(self.extractor(examples, advance), examples.columns)
+
+    def parameters(self) -> int:
+        """Return the parameters of encoder and head."""
+        return self.extractor.parameters() + self.head.parameters()
+
+    def write(self, folder: Path) -> dict[str, Any]:
+        """Write the encoder as an ordinary transformers folder and the head beside it."""
+        self.extractor.body.save_pretrained(str(folder))
+        self.extractor.tokenizer.save_pretrained(str(folder))
+        return {
+            "head": {"kind": self.head.head_kind, **self.head.write(folder)},
+            "layer": self.extractor.layer,
+            "pooling": "mean over real tokens",
+        }
+
+    @classmethod
+    def read(
+        cls, folder: Path, about: dict[str, Any], labels: Labels, text: TextSettings, runtime: Runtime
+    ) -> FrozenClassifier:
+        """Read what `write` wrote."""
+        extractor = FeatureExtractor(
+            load_body(folder), load_tokenizer(folder), text, runtime, layer=int(about["layer"])
+        )
+        return cls(extractor, _HEADS[about["head"]["kind"]].read(folder, about["head"]), labels)

@@ -1,0 +1,78 @@
+"""Classifiers that are one network: a fine-tuned transformer, or the GRU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from headstart.data.examples import Examples
+from headstart.data.labels import Labels
+from headstart.models import batching
+from headstart.models.batching import TextSettings, Tokens
+from headstart.models.classifier import Advance, Probabilities, softmax
+from headstart.models.encoders import load_classifier, load_tokenizer
+from headstart.models.runtime import Runtime
+
+
+class NetworkClassifier:
+    """A sequence classifier of transformers (or our GRU) with its tokenizer.
+
+    Args:
+        model: network with ``forward(input_ids, attention_mask, ...)`` giving ``logits`` (B, C).
+        tokenizer: its fast tokenizer.
+        labels: C labels in the network's class order.
+        text: maximum length and which part of a longer text is kept.
+        runtime: device and precision.
+    """
+
+    kind = "network"
+
+    def __init__(self, model: Any, tokenizer: Any, labels: Labels, text: TextSettings, runtime: Runtime) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self.labels = labels
+        self.text = text
+        self.runtime = runtime
+
+    def tokenize(self, examples: Examples) -> Tokens:
+        """Tokenize and cut to the maximum length."""
+        return batching.tokenize(self.tokenizer, examples, self.text)
+
+    def predict_proba(self, examples: Examples, advance: Advance | None = None) -> Probabilities:
+        """Return class probabilities (N, C)."""
+        return softmax(self.logits(self.tokenize(examples), advance))
+
+    def logits(self, tokens: Tokens, advance: Advance | None = None) -> npt.NDArray[np.float32]:
+        """Return logits (N, C), computed in batches of similar length."""
+        out = np.zeros((len(tokens), len(self.labels)), dtype=np.float32)
+        self.model.eval().to(self.runtime.device)
+        with torch.inference_mode(), self.runtime.autocast():
+            for rows in batching.scoring_batches(tokens.lengths):
+                batch = batching.collate(tokens, rows, self.tokenizer, self.runtime.device)
+                out[rows] = self.model(**batch).logits.float().cpu().numpy()
+                if advance is not None:
+                    advance(len(rows))
+        return out
+
+    def parameters(self) -> int:
+        """Return the number of all parameters."""
+        return sum(p.numel() for p in self.model.parameters())
+
+    def write(self, folder: Path) -> dict[str, Any]:
+        """Write an ordinary transformers checkpoint."""
+        self.tokenizer.model_max_length = self.text.max_length
+        self.model.save_pretrained(str(folder))
+        self.tokenizer.save_pretrained(str(folder))
+        return {}
+
+    @classmethod
+    def read(
+        cls, folder: Path, about: dict[str, Any], labels: Labels, text: TextSettings, runtime: Runtime
+    ) -> NetworkClassifier:
+        """Read what `write` wrote."""
+        model, _fresh = load_classifier(folder, labels, seed=0, keep_head=True)
+        return cls(model.eval(), load_tokenizer(folder), labels, text, runtime)

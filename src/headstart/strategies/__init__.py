@@ -1,0 +1,1 @@
+"""Ways of transferring: one file each, one row each in `table`."""

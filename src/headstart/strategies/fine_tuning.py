@@ -1,0 +1,93 @@
+"""What every trained network shares: tokenize once, train, judge on validation, perhaps train again on both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from headstart.data.examples import Examples
+from headstart.models.classifier import softmax
+from headstart.models.encoders import load_classifier, load_tokenizer
+from headstart.models.network import NetworkClassifier
+from headstart.strategies.task import Fitted, Task
+from headstart.training.loop import Data, History, TrainingConfig, train
+
+# Attention's own dropout keeps processors from the fused kernel; hidden dropout regularizes enough.
+_NO_ATTENTION_DROPOUT = {"attention_probs_dropout_prob": 0.0, "attention_dropout": 0.0}
+
+
+def pretrained(task: Task) -> tuple[NetworkClassifier, set[str]]:
+    """Load the task's encoder under a classification head; return it and the names of its fresh parameters."""
+    encoder = task.start
+    changes = {name: value for name, value in _NO_ATTENTION_DROPOUT.items() if hasattr(encoder.config, name)}
+    model, fresh = load_classifier(
+        encoder.folder, task.labels, seed=task.seed, keep_head=task.keep_head, changes=changes
+    )
+    if task.keep_head and task.source is not None and task.source.order is not None:
+        order_head(model, task.source.order)
+    return NetworkClassifier(model, load_tokenizer(encoder.folder), task.labels, task.text, task.runtime), fresh
+
+
+def fine_tune(
+    task: Task,
+    build: Callable[[], NetworkClassifier],
+    config: TrainingConfig,
+    finish: Callable[[NetworkClassifier], None] | None = None,
+) -> Fitted:
+    """Train what ``build`` makes, early-stopped on validation.
+
+    Args:
+        task: the task.
+        build: makes a network with ``requires_grad`` set on what is to be trained; called again for a refit.
+        config: rates and lengths.
+        finish: changes the trained network in place before it is handed out (merging adapters, say).
+    """
+    classifier = build()
+    trained = sum(p.numel() for p in classifier.model.parameters() if p.requires_grad)
+    held = _data(classifier, task.validation)
+    history = _train(task, classifier, task.train, held, config)
+    validation = softmax(classifier.logits(held.tokens))
+    if config.refit:
+        classifier = build()
+        again = config.model_copy(update={"epochs": history.best_epoch})
+        _train(task, classifier, task.train.concat(task.validation), None, again)
+    if finish is not None:
+        finish(classifier)
+    notes = {"best_epoch": history.best_epoch, "refit": config.refit}
+    return Fitted(classifier, validation, trained, history.epochs, notes)
+
+
+def _train(
+    task: Task, classifier: NetworkClassifier, examples: Examples, held: Data | None, config: TrainingConfig
+) -> History:
+    return train(
+        classifier,
+        _data(classifier, examples),
+        held,
+        config,
+        seed=task.seed,
+        class_weights=task.class_weights,
+        advance=task.advance,
+        on_epoch=task.on_epoch if held is not None else None,
+    )
+
+
+def _data(classifier: NetworkClassifier, examples: Examples) -> Data:
+    return Data(classifier.tokenize(examples), examples.y)
+
+
+def order_head(model: Any, order: tuple[int, ...]) -> None:
+    """Put the head's class rows into target order, in place: class ``c`` of the target is ``order[c]`` of the head."""
+    import torch
+
+    if order == tuple(range(len(order))):
+        return
+    prefix = model.base_model_prefix + "."
+    rows = torch.as_tensor(np.asarray(order))
+    last = [n for n, p in model.named_parameters() if not n.startswith(prefix) and p.shape[0] == len(order)]
+    module_name = last[-1].rpartition(".")[0]  # the output layer is declared last in every architecture's head
+    with torch.no_grad():
+        for parameter in model.get_submodule(module_name).parameters():
+            parameter.copy_(parameter[rows].clone())

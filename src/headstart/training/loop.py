@@ -1,0 +1,236 @@
+"""The training loop: AdamW, warm-up and linear decay, early stopping on validation log loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import nn
+
+from headstart.models.batching import Rows, Tokens, collate, split_by_tokens, training_batches
+from headstart.models.classifier import Advance, softmax
+from headstart.models.network import NetworkClassifier
+from headstart.models.runtime import seeded
+from headstart.training.dropout import use_byte_dropout
+
+
+class TrainingConfig(BaseModel):
+    """How a network is trained."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    learning_rate: float = Field(1e-4, gt=0, description="peak learning rate")
+    epochs: int = Field(5, ge=1, description="most passes over the training texts")
+    batch_size: int = Field(16, ge=2, description="texts per optimizer step")
+    warmup: float = Field(0.1, ge=0, lt=1, description="share of steps with rising rate")
+    weight_decay: float = Field(0.01, ge=0, description="AdamW's decay of weight matrices")
+    max_grad_norm: float = Field(1.0, gt=0, description="gradients are scaled down to this norm")
+    patience: int = Field(2, ge=1, description="epochs without a better validation log loss before stopping")
+    step_tokens: int = Field(4096, ge=1, description="most padded tokens computed at once; a step over it is split")
+    refit: bool = Field(False, description="train again on train + validation for the best number of epochs")
+
+
+@dataclass(frozen=True)
+class Data:
+    """Tokenized texts and their classes, shape (N,)."""
+
+    tokens: Tokens
+    y: npt.NDArray[np.int64]
+
+
+@dataclass
+class History:
+    """What happened, epoch by epoch.
+
+    Attributes:
+        epochs: per epoch: ``epoch``, ``train_loss``, and where there is validation ``validation_log_loss``,
+            ``validation_accuracy``.
+        best_epoch: epoch (from 1) whose weights were kept.
+        texts: texts trained on, over all epochs.
+    """
+
+    epochs: list[dict[str, float]] = field(default_factory=list)
+    best_epoch: int = 0
+    texts: int = 0
+
+
+def train(
+    classifier: NetworkClassifier,
+    data: Data,
+    validation: Data | None,
+    config: TrainingConfig,
+    *,
+    seed: int,
+    class_weights: npt.NDArray[np.float64] | None = None,
+    advance: Advance | None = None,
+    on_epoch: Callable[[dict[str, float]], None] | None = None,
+) -> History:
+    """Train the parameters that require a gradient, in place; the best epoch's weights are left in the network.
+
+    A step is always ``batch_size`` texts; over ``step_tokens`` it is computed in pieces whose gradients are
+    weighted by size, which equals the undivided step. Frozen modules run in evaluation mode.
+
+    Args:
+        classifier: network, tokenizer and runtime.
+        data: N training texts.
+        validation: texts for early stopping on log loss; without them the last epoch is kept.
+        config: rates and lengths.
+        seed: of order and dropout.
+        class_weights: weight per class, shape (C,), or None.
+        advance: told how many training texts were done.
+        on_epoch: told each epoch's figures.
+    """
+    model = classifier.model.to(classifier.runtime.device)
+    use_byte_dropout(model, seed)
+    generator = np.random.default_rng(seed)
+    step = _Step(classifier, data, config, class_weights)
+    history = History()
+    keeper = _Keeper(model)
+    with seeded(seed):
+        for epoch in range(1, config.epochs + 1):
+            batches = training_batches(data.tokens.lengths, config.batch_size, generator)
+            step.plan(len(batches) * config.epochs)
+            set_modes(model)
+            losses = [step(rows) for rows in _told(batches, advance)]
+            figures = {"epoch": float(epoch), "train_loss": float(np.mean(losses))}
+            history.texts += len(data.y)
+            if validation is not None:
+                figures |= _judge(classifier, validation)
+            history.epochs.append(figures)
+            if on_epoch is not None:
+                on_epoch(figures)
+            keeper.see(epoch, figures.get("validation_log_loss", -float(epoch)))
+            if epoch - keeper.best_epoch >= config.patience:
+                break
+    keeper.restore()
+    history.best_epoch = keeper.best_epoch
+    model.eval()
+    return history
+
+
+def set_modes(model: nn.Module) -> None:
+    """Put what is trained into training mode and what is wholly frozen into evaluation mode (no dropout)."""
+    model.train()
+
+    def visit(module: nn.Module) -> None:
+        parameters = list(module.parameters())
+        if parameters and not any(p.requires_grad for p in parameters):
+            module.eval()
+            return
+        for child in module.children():
+            visit(child)
+
+    visit(model)
+
+
+def _told(batches: list[Rows], advance: Advance | None) -> Iterator[Rows]:
+    for rows in batches:
+        yield rows
+        if advance is not None:
+            advance(len(rows))
+
+
+def _judge(classifier: NetworkClassifier, validation: Data) -> dict[str, float]:
+    probabilities = softmax(classifier.logits(validation.tokens))
+    likelihood = probabilities[np.arange(len(validation.y)), validation.y]
+    return {
+        "validation_log_loss": float(-np.log(np.clip(likelihood, 1e-12, None)).mean()),
+        "validation_accuracy": float((probabilities.argmax(axis=1) == validation.y).mean()),
+    }
+
+
+class _Step:
+    """One optimizer step over ``batch_size`` texts."""
+
+    def __init__(
+        self,
+        classifier: NetworkClassifier,
+        data: Data,
+        config: TrainingConfig,
+        class_weights: npt.NDArray[np.float64] | None,
+    ) -> None:
+        self.classifier, self.data, self.config = classifier, data, config
+        self.lengths = data.tokens.lengths
+        self.trained = [p for p in classifier.model.parameters() if p.requires_grad]
+        device = classifier.runtime.device
+        self.weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32).to(device)
+        self.optimizer = torch.optim.AdamW(_groups(classifier.model, config), lr=config.learning_rate, fused=True)
+        self.planned, self.done = 1, 0
+
+    def plan(self, steps: int) -> None:
+        """Fix the number of steps that the schedule runs over."""
+        self.planned = steps
+
+    def __call__(self, rows: Rows) -> float:
+        """Move the weights by one step; return the mean loss of the rows."""
+        rate = self.config.learning_rate * _slope(self.done, self.planned, self.config.warmup)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        weight = self._weight(rows)
+        loss = sum(self._piece(piece, weight) for piece in split_by_tokens(rows, self.lengths, self.config.step_tokens))
+        torch.nn.utils.clip_grad_norm_(self.trained, self.config.max_grad_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.done += 1
+        return float(loss)
+
+    def _weight(self, rows: Rows) -> float:
+        if self.weights is None:
+            return float(len(rows))
+        return float(self.weights[torch.from_numpy(self.data.y[rows])].sum())
+
+    def _piece(self, rows: Rows, weight: float) -> float:
+        runtime = self.classifier.runtime
+        batch = collate(self.data.tokens, rows, self.classifier.tokenizer, runtime.device)
+        y = torch.from_numpy(self.data.y[rows]).to(runtime.device)
+        with runtime.autocast():
+            logits = self.classifier.model(**batch).logits.float()  # (B, C)
+        loss = nn.functional.cross_entropy(logits, y, weight=self.weights, reduction="sum") / weight
+        loss.backward()  # type: ignore[no-untyped-call]
+        return float(loss.detach())
+
+
+def _groups(model: nn.Module, config: TrainingConfig) -> list[dict[str, Any]]:
+    """Weight decay for matrices only: never for biases and norms (as in BERT's own training)."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    return [
+        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": config.weight_decay},
+        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+    ]
+
+
+def _slope(done: int, planned: int, warmup: float) -> float:
+    """Share of the peak rate at step ``done``: linear up over the warm-up, then linear down to zero."""
+    rising = max(1, round(planned * warmup))
+    if done < rising:
+        return (done + 1) / rising
+    return max(0.0, (planned - done) / max(1, planned - rising))
+
+
+class _Keeper:
+    """Holds the best epoch's weights (and batch-norm statistics) while training goes on."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.tensors = [p for p in model.parameters() if p.requires_grad] + list(model.buffers())
+        self.best = float("inf")
+        self.best_epoch = 0
+        self.last_epoch = 0
+        self.copies: list[torch.Tensor] = []
+
+    def see(self, epoch: int, loss: float) -> None:
+        self.last_epoch = epoch
+        if loss < self.best:
+            self.best, self.best_epoch = loss, epoch
+            self.copies = [t.detach().clone() for t in self.tensors]
+
+    def restore(self) -> None:
+        if self.last_epoch == self.best_epoch:
+            return
+        with torch.no_grad():
+            for tensor, copy in zip(self.tensors, self.copies, strict=True):
+                tensor.copy_(copy)
