@@ -41,7 +41,9 @@ def clean_environment(monkeypatch, tmp_path):
 def tables(tmp_path_factory):
     """A database of MLflow's without runs: making its tables takes longer than all a test does with them."""
     folder = tmp_path_factory.mktemp("tables")
-    open_tracker(folder, experiment="another")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        open_tracker(folder, experiment="another")
     return folder / "mlflow.db"
 
 
