@@ -30,7 +30,7 @@ def check_rows(given: Given, *, allow_overlap: bool) -> list[Finding]:
 
 def _empty(rows: Rows) -> list[Finding]:
     blank = rows.blank()
-    if blank.all():
+    if len(rows) and blank.all():
         return [Finding("empty-text", "error", f"{rows.name}: every text is empty", (), len(rows), "check --text")]
     return finding_in_rows(
         "empty-text", "warning", rows, blank, "texts are empty", "fill them, or mend with --mend drop-empty"

@@ -28,7 +28,7 @@ class _Parsed:
     lines: list[int]  # the line on which each row begins, from 1
 
 
-class _BadQuotes(Exception):
+class _QuoteError(Exception):
     """Quotes that do not follow the dialect; the text says where."""
 
 
@@ -102,14 +102,14 @@ def _parse_any(characters: str, separator: str, name: str) -> tuple[_Parsed, str
     """Parse by the usual quoting; else by another that fits every row; else say where the usual one breaks."""
     try:
         return _parse(characters, {"delimiter": separator, "strict": True}), ""
-    except _BadQuotes as problem:
+    except _QuoteError as problem:
         fault = problem
     others: list[tuple[Mapping[str, Any], str]] = [
         ({"delimiter": separator, "strict": True, "doublequote": False, "escapechar": "\\"}, r"quotes escaped as \""),
         ({"delimiter": separator, "strict": True, "quoting": csv.QUOTE_NONE}, "quotes are part of the text"),
     ]
     for dialect, words in others:
-        with contextlib.suppress(_BadQuotes):
+        with contextlib.suppress(_QuoteError):
             parsed = _parse(characters, dialect)
             if len(parsed.header) > 1 and all(len(row) == len(parsed.header) for row in parsed.rows):
                 return parsed, f", {words}"
@@ -130,8 +130,8 @@ def _parse(characters: str, dialect: Mapping[str, Any]) -> _Parsed:
     except csv.Error as problem:
         where = f"row {len(rows)} (line {begin})" if rows else "the header row"
         if "unexpected end" in str(problem):
-            raise _BadQuotes(f'{where} opens a quote (") that is never closed: close it, or double it ("")') from None
-        raise _BadQuotes(
+            raise _QuoteError(f'{where} opens a quote (") that is never closed: close it, or double it ("")') from None
+        raise _QuoteError(
             f'{where} has text after a closing quote: inside a quoted cell write each quote twice ("")'
         ) from None
     return _Parsed(rows[0], rows[1:], lines[1:])
@@ -148,8 +148,8 @@ def _refuse_bad_rows(parsed: _Parsed, name: str, separator: str) -> None:
     if ragged:
         got = ", ".join(sorted({str(len(parsed.rows[i])) for i in ragged}, key=int))
         faults.append(
-            f"{name}: {len(ragged)} rows have {got} columns where the header has {expected} ({_where(ragged, parsed)}): "
-            f"quote cells that hold the separator {separator!r}, or give --separator"
+            f"{name}: {len(ragged)} rows have {got} columns where the header has {expected} "
+            f"({_where(ragged, parsed)}): quote cells that hold the separator {separator!r}, or give --separator"
         )
     if not parsed.rows:
         faults.append(f"{name} has a header but no rows")

@@ -18,8 +18,10 @@ _VALIDATION_NAMES = ("validation", "valid", "val", "dev")
 _POOL_NAMES = ("unsupervised", "unlabeled", "unlabelled")
 # Data sets known by one word: in "glue/sst2" the second word is a configuration, elsewhere the first is an owner.
 _ONE_WORD_SETS = frozenset(
-    "ag_news amazon_polarity anli dbpedia_14 emotion glue imdb paws paws-x rotten_tomatoes snli sst2 super_glue "
-    "tweet_eval trec xnli yelp_polarity yelp_review_full".split()
+    {
+        *("ag_news", "amazon_polarity", "anli", "dbpedia_14", "emotion", "glue", "imdb", "paws", "rotten_tomatoes"),
+        *("snli", "sst2", "super_glue", "trec", "tweet_eval", "xnli", "yelp_polarity", "yelp_review_full"),
+    }
 )
 
 
@@ -115,7 +117,7 @@ def _offline(datasets: Any) -> Iterator[None]:
     """Switch the libraries' own offline mode on for the block, so that they look into their cache and give up."""
     import huggingface_hub
 
-    switches = (datasets.config, huggingface_hub.constants)
+    switches: tuple[Any, ...] = (datasets.config, huggingface_hub.constants)
     before = [switch.HF_HUB_OFFLINE for switch in switches]
     for switch in switches:
         switch.HF_HUB_OFFLINE = True

@@ -21,13 +21,11 @@ def read_json_lines(path: Path, *, encoding: str | None = None) -> Table:
     """
     name = path.name
     characters, found = read_text(path, encoding=encoding)
-    if characters.lstrip().startswith("["):
-        records = _one_list(characters, name)
-    else:
-        records = _lines(characters, name)
+    parse = _one_list if characters.lstrip().startswith("[") else _lines
+    records = parse(characters, name)
     keys = dict.fromkeys(key for record in records for key in record)
     if not keys:
-        raise DataError(f"{name} has no columns: every line must be an object such as {{\"text\": ..., \"label\": ...}}")
+        raise DataError(f'{name} has no columns: every line must be an object such as {{"text": ..., "label": ...}}')
     columns: dict[str, list[Any]] = {clean_text(key): [_clean(r.get(key)) for r in records] for key in keys}
     notes = [f"{name}: {found}"] if found != "encoding utf-8" else []
     notes += cut_long_cells(columns, name)

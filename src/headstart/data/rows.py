@@ -196,7 +196,7 @@ def _labels(column: pd.Series) -> Objects:
 
 def _features(frame: pd.DataFrame) -> pd.DataFrame:
     """Return features in three plain kinds: bool, float64/int64 (missing: NaN) and text (missing: ``""``)."""
-    plain = {}
+    plain: dict[str, pd.Series] = {}
     for name in frame.columns:
         column = frame[name].reset_index(drop=True)
         if pd.api.types.is_bool_dtype(column.dtype) and not column.isna().any():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ def rows_of_size(size: float | int, available: int) -> int:
     return size if isinstance(size, int) else max(1, round(size * available))
 
 
-def units(keys: Sequence[str], groups: Sequence[Any] | None = None) -> Ints:
+def units(keys: Sequence[str], groups: Iterable[Any] | None = None) -> Ints:
     """Return a number per row, shape (N,), equal for rows that no split may part.
 
     Those are rows of the same text and, where given, of the same group, and whatever these connect.
@@ -33,7 +33,7 @@ def units(keys: Sequence[str], groups: Sequence[Any] | None = None) -> Ints:
             row = parent[row]
         return row
 
-    for values in (keys, groups or ()):
+    for values in (keys, () if groups is None else groups):
         first: dict[Any, int] = {}
         for row, value in enumerate(values):
             if value is not None and value != "":
@@ -52,20 +52,19 @@ def quotas(counts: Ints, size: int, *, fewest: int = 1) -> Ints:
         size: rows to share, at most ``counts.sum()``.
         fewest: what every class should get.
     """
-    exact = counts * (size / counts.sum())
     floor = np.minimum(counts, fewest)
-    shared = np.maximum(np.floor(exact).astype(np.int64), floor if floor.sum() <= size else 0)
-    while shared.sum() != size:  # at most C steps up, or as many down as floors were raised
+    if floor.sum() > size:
+        floor = np.zeros_like(counts)
+    exact = counts * (size / counts.sum())
+    shared: Ints = np.maximum(np.floor(exact).astype(np.int64), floor)
+    while shared.sum() != size:  # up by what rounding left over, or down by what the floors put in
         step = 1 if shared.sum() < size else -1
-        movable = shared < counts if step > 0 else shared > np.minimum(floor, size // len(counts))
-        gap = np.where(movable, (exact - shared) * step, -np.inf)
-        shared[int(np.argmax(gap))] += step
+        movable = shared < counts if step > 0 else shared > floor
+        shared[int(np.argmax(np.where(movable, (exact - shared) * step, -np.inf)))] += step
     return shared
 
 
-def draw(
-    classes: Ints, units: Ints, size: int, rng: np.random.Generator, *, fewest: int = 1
-) -> npt.NDArray[np.bool_]:
+def draw(classes: Ints, units: Ints, size: int, rng: np.random.Generator, *, fewest: int = 1) -> npt.NDArray[np.bool_]:
     """Draw ``size`` rows, stratified by class, never parting a unit.
 
     Exactly ``size`` where units allow it (they do when enough of them are single rows), else as near as was found.

@@ -101,5 +101,5 @@ def _series_of_values(values: list[object]) -> pd.Series:
     if kinds == {int} and all(abs(v) < 2**63 for v in values if isinstance(v, int)):
         return pd.Series(values, dtype="Int64" if blank else "int64")
     if kinds and kinds <= {int, float}:
-        return pd.Series([float("nan") if v is None else float(v) for v in values], dtype="float64")  # type: ignore[arg-type]
+        return pd.Series(values, dtype="float64")  # None becomes NaN
     return pd.Series(values, dtype="object")
