@@ -1,0 +1,214 @@
+"""What every test stands on: tiny random encoders, separable texts, a clean environment, no network."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+POSITIVE = ("good", "great", "lovely", "superb", "charming", "warm", "bright", "brilliant")
+NEGATIVE = ("bad", "awful", "boring", "dull", "weak", "poor", "cold", "dreadful")
+MIDDLING = ("fair", "plain", "average", "usual", "common", "medium", "normal", "ordinary")
+NEUTRAL = tuple(
+    "the a an this that film movie story plot actor scene room hotel dress it was is and but very quite rather "
+    "of in on with for to by at from as we they he she you i had has have been be not no so then there here "
+    "first second last one two three day night week year time place people man woman child music end start".split()
+)
+PIECES = ("##s", "##ed", "##ing", "##ly", "un", "##a", "##b", "##c", "b", "c", "d", "##d", "##e", "##n", ".", ",", "!")
+SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+VOCABULARY = list(dict.fromkeys([*SPECIALS, *NEUTRAL, *POSITIVE, *NEGATIVE, *MIDDLING, *PIECES]))
+
+_COMMON = {
+    "vocab_size": len(VOCABULARY), "pad_token_id": 0, "bos_token_id": 2, "cls_token_id": 2,
+    "eos_token_id": 3, "sep_token_id": 3, "initializer_range": 0.1,
+}  # fmt: skip
+_BERT = {
+    "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48,
+    "max_position_embeddings": 64, "type_vocab_size": 2,
+}  # fmt: skip
+# Architecture name to (model class, configuration values, whether it tells the texts of a pair apart by segment ids).
+ARCHITECTURES: dict[str, tuple[str, dict[str, Any], bool]] = {
+    "bert": ("Bert", _BERT, True),
+    "distilbert": (
+        "DistilBert",
+        {"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 48, "max_position_embeddings": 64},
+        False,
+    ),
+    "roberta": ("Roberta", {**_BERT, "type_vocab_size": 1}, False),
+    "xlm-roberta": ("XLMRoberta", {**_BERT, "type_vocab_size": 1}, False),
+    "mpnet": ("MPNet", {**_BERT}, False),
+    "albert": ("Albert", {**_BERT, "embedding_size": 16}, True),
+    "electra": ("Electra", {**_BERT, "embedding_size": 16}, True),
+    "deberta-v2": (
+        "DebertaV2",
+        {
+            **_BERT, "relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_buckets": 16,
+            "share_att_key": True, "norm_rel_ebd": "layer_norm", "position_biased_input": False,
+            "type_vocab_size": 0, "pooler_hidden_size": 32,
+        },
+        False,
+    ),
+    "xlnet": ("XLNet", {"d_model": 32, "n_layer": 2, "n_head": 4, "d_inner": 48}, True),
+    "modernbert": (
+        "ModernBert",
+        {**{k: v for k, v in _BERT.items() if k != "type_vocab_size"}, "reference_compile": False},
+        False,
+    ),
+}  # fmt: skip
+
+
+def make_tokenizer(*, segments: bool = True, left: bool = False) -> Any:
+    """Return a fast WordPiece tokenizer over about 120 words; segment ids only where asked for."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    index = {word: i for i, word in enumerate(VOCABULARY)}
+    tokenizer = Tokenizer(models.WordPiece(index, unk_token="[UNK]", max_input_chars_per_word=100))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    kind = ":1" if segments else ":0"
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair=f"[CLS] $A [SEP] $B{kind} [SEP]{kind}",
+        special_tokens=[("[CLS]", index["[CLS]"]), ("[SEP]", index["[SEP]"])],
+    )
+    names = ["input_ids", "token_type_ids", "attention_mask"] if segments else ["input_ids", "attention_mask"]
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]",
+        mask_token="[MASK]", model_input_names=names, padding_side="left" if left else "right",
+    )  # fmt: skip
+
+
+def make_checkpoint(architecture: str, folder: Path, *, seed: int = 0, **changes: Any) -> Path:
+    """Write a tiny random encoder of an architecture: base weights only, no head, no pooler.
+
+    Args:
+        architecture: a key of `ARCHITECTURES`.
+        folder: where to write.
+        seed: of the weights.
+        changes: configuration values that replace the tiny ones.
+    """
+    import torch
+
+    name, values, segments = ARCHITECTURES[architecture]
+    transformers = importlib.import_module("transformers")
+    config = getattr(transformers, f"{name}Config")(**{**_COMMON, **values, **changes})
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = getattr(transformers, f"{name}Model")(config)
+    weights = {key: tensor for key, tensor in model.state_dict().items() if "pooler" not in key}
+    model.save_pretrained(str(folder), state_dict=weights)
+    make_tokenizer(segments=segments, left=architecture == "xlnet").save_pretrained(str(folder))
+    return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _clean_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Offline, and with a cache and a home of the tests' own: nothing of the user's machine is seen or written."""
+    home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("MLFLOW_TRACKING_URI", "HF_TOKEN", "HF_ENDPOINT", "XDG_CACHE_HOME", "HEADSTART_THREADS"):
+            patch.delenv(name, raising=False)
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        patch.setenv("HF_HOME", str(home / "huggingface"))
+        patch.setenv("HEADSTART_CACHE", str(home / "headstart"))
+        patch.setenv("HF_HUB_DISABLE_TELEMETRY", "1")
+        patch.setenv("TOKENIZERS_PARALLELISM", "false")
+        patch.setenv("CUDA_VISIBLE_DEVICES", "")
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give each test an empty cache and the same random state."""
+    monkeypatch.setenv("HEADSTART_CACHE", str(tmp_path / "headstart-cache"))
+    np.random.seed(0)  # noqa: NPY002  # libraries that draw from the global state shall draw the same
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a random BERT: 2 layers, width 32, 4 heads, about 120 words, at most 64 tokens."""
+    return make_checkpoint("bert", tmp_path_factory.mktemp("encoders") / "tiny-bert")
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Return a function from an architecture's name to the folder of a tiny random encoder, made once."""
+    made: dict[str, Path] = {}
+
+    def make(architecture: str) -> Path:
+        if architecture not in made:
+            made[architecture] = make_checkpoint(architecture, tmp_path_factory.mktemp("encoders") / architecture)
+        return made[architecture]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real data and encoders that lies beside the project, where there is one."""
+    folder = Path(__file__).resolve().parents[2] / "shared"
+    if not folder.is_dir():
+        pytest.skip("needs real data in ../shared, which is not part of the project")
+    return folder
+
+
+def separable_texts(n: int, classes: int = 2, seed: int = 0, words: int = 6) -> tuple[list[str], list[int]]:
+    """Return N texts whose class shows in two of their words, and their classes, balanced and shuffled."""
+    groups = (NEGATIVE, POSITIVE, MIDDLING)
+    generator = np.random.default_rng(seed)
+    y = generator.permutation(np.arange(n) % classes)
+    texts = []
+    for c in y:
+        chosen = [*generator.choice(NEUTRAL, size=generator.integers(2, words)), *generator.choice(groups[c], size=2)]
+        texts.append(" ".join(generator.permutation(chosen)))
+    return texts, [int(c) for c in y]
+
+
+def tiny_task(
+    n: int = 48,
+    n_validation: int = 24,
+    *,
+    values: tuple[Any, ...] = ("negative", "positive"),
+    pairs: bool = False,
+    seed: int = 0,
+    data_seed: int = 0,
+    encoder: Path | None = None,
+    **changes: Any,
+) -> Any:
+    """Return a `Task` of separable texts.
+
+    Args:
+        n: training texts.
+        n_validation: validation texts.
+        values: label values; two or three.
+        pairs: whether each example is two texts.
+        seed: of the fit.
+        data_seed: of the texts.
+        encoder: folder to start from.
+        changes: other fields of the task.
+    """
+    from headstart.data.examples import Examples
+    from headstart.data.labels import Labels
+    from headstart.models.batching import TextSettings
+    from headstart.models.encoders import Encoder
+    from headstart.models.runtime import Runtime
+    from headstart.strategies.task import Task
+
+    texts, y = separable_texts(n + n_validation, len(values), data_seed)
+    second = [" ".join(reversed(t.split())) for t in texts] if pairs else None
+    examples = Examples.of(texts, y, pairs=second)
+    fields: dict[str, Any] = {
+        "labels": Labels.of(values),
+        "train": examples.take(range(n)),
+        "validation": examples.take(range(n, n + n_validation)),
+        "text": TextSettings(max_length=32),
+        "runtime": Runtime(),
+        "seed": seed,
+        "encoder": None if encoder is None else Encoder(str(encoder), encoder),
+    }
+    return Task(**{**fields, **changes})
