@@ -104,10 +104,12 @@ def _parse_any(characters: str, separator: str, name: str) -> tuple[_Parsed, str
         return _parse(characters, {"delimiter": separator, "strict": True}), ""
     except _QuoteError as problem:
         fault = problem
-    others: list[tuple[Mapping[str, Any], str]] = [
-        ({"delimiter": separator, "strict": True, "doublequote": False, "escapechar": "\\"}, r"quotes escaped as \""),
-        ({"delimiter": separator, "strict": True, "quoting": csv.QUOTE_NONE}, "quotes are part of the text"),
-    ]
+    common = {"delimiter": separator, "strict": True}
+    others = []
+    if '\\"' in characters:  # only then: without doubled quotes the parser lets stray ones pass
+        others.append(({**common, "doublequote": False, "escapechar": "\\"}, r"quotes escaped as \""))
+    if separator == "\t":  # many tools write TSV without quoting anything; with commas that would hide the fault
+        others.append(({**common, "quoting": csv.QUOTE_NONE}, "quotes are part of the text"))
     for dialect, words in others:
         with contextlib.suppress(_QuoteError):
             parsed = _parse(characters, dialect)
