@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from headstart.data.config import DataConfig
-from headstart.data.load import load_data, load_source
+from headstart.data.load import check_source, load_data, load_source
 from headstart.errors import DataError
 
 
@@ -197,6 +197,8 @@ def test_faults_of_rows_are_named_at_once_with_warnings_after():
         (list(range(60)), "looks like a quantity to regress"),
         ([f"id-{i}" for i in range(60)], "looks like an identifier"),
         ([1, "a"] * 30, "mixes int, str"),
+        ([float("inf"), *map(float, range(59))], "looks like a quantity to regress"),
+        ([["a"], ["b", "c"]] * 30, "column 'label' holds a list in row 1 (60 such rows)"),
         (["a", "b"] * 28 + ["c"] * 4, "fewer than the 6 rows that are needed: 'c' (4)"),
     ],
 )
@@ -230,7 +232,9 @@ def test_overlap_is_refused_unless_allowed_or_mended():
 
 def test_unknown_labels_in_the_holdout():
     holdout = frame_of(10, ("pos", "negg")).assign(text=lambda f: "new " + f["text"])
-    assert "labels that data has not: negg. Did you mean 'neg'?" in faults(frame_of(60), holdout)[0]
+    fault = faults(frame_of(60), holdout)[0]
+    assert "5 labels are not among those of data: negg (rows 2, 4, 6, 8, 10)" in fault
+    assert "Did you mean 'neg'?" in fault
 
 
 def test_a_column_that_gives_the_label_away():
@@ -302,6 +306,11 @@ def test_unlabelled_rows_of_the_holdout_are_left_out_and_said():
     assert len(loaded.splits.holdout) == 9
 
 
+def test_one_text_cannot_be_split():
+    found = faults(frame_of(60).assign(text="the same"))
+    assert found[0].startswith("the validation split would have no rows")
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
@@ -344,3 +353,14 @@ def test_settings_as_a_flag_or_yaml_writes_them():
     assert config.separator == "\t"
     assert DataConfig.model_validate_json(config.model_dump_json()) == config
     assert all(field.description for field in DataConfig.model_fields.values())
+
+
+def test_source_texts_in_the_target_holdout_are_refused_unless_allowed():
+    source, target = load(frame_of(60)), load(frame_of(60), frame_of(10).assign(text=lambda f: "new " + f["text"]))
+    assert check_source(source, target) == ()
+    holdout = frame_of(10).assign(text=[source.splits.train.texts[0], *[f"new {i}" for i in range(9)]])
+    target = load(frame_of(60).assign(text=lambda f: "other " + f["text"]), holdout)
+    with pytest.raises(DataError, match=r"source: 1 texts are also in the target's holdout"):
+        check_source(source, target)
+    found = check_source(source, target, allow_overlap=True)
+    assert [(f.severity, f.rows) for f in found] == [("warning", (source.splits.train.ids[0] + 1,))]

@@ -149,6 +149,8 @@ def test_missing_sources_name_the_closest(tmp_path):
     assert "does not exist. Did you mean 'reviews.csv'?" in fault(tmp_path / "revews.csv")
     assert "does not exist either" in fault(tmp_path / "no" / "reviews.csv")
     assert "Did you mean 'film-reviews'?" in fault("film-review")
+    assert "no data is named" in fault("")
+    assert "fetch the file first" in fault("https://example.org/reviews.csv")
 
 
 def test_other_kinds_of_source_are_refused(tmp_path):
@@ -179,6 +181,9 @@ def test_json_text_labels_that_look_like_numbers_stay_text(tmp_path):
         ('[{"text": "a"}, 3]', "entry 2 of the list is not an object"),
         ('[{"text": "a"},', "is not valid JSON"),
         (b"\0\0\0\0", "is not a JSON object"),
+        ("[" * 100_000, "is not valid JSON"),
+        ('{"a":' * 100_000, "line 1 is not a JSON object"),
+        ('{"text": ' + "9" * 5000 + "}", "line 1 is not a JSON object"),
     ],
 )
 def test_broken_json_lines(tmp_path, content, words):
@@ -254,6 +259,16 @@ def test_examples_of_features_are_of_three_plain_kinds():
     assert columns.dtypes.astype(str).tolist() == ["float64", "int64", "bool", "object", "object"]
     assert columns["word"].tolist() == ["x", ""]
     json.loads(columns.to_json())
+
+
+def test_whole_numbers_too_large_for_64_bits_stay_apart():
+    frame = read_table(pd.DataFrame({"text": ["a", "b"], "label": [10**30, 10**30 + 1]}, dtype=object)).frame
+    assert Labels.of(frame["label"]).values == (10**30, 10**30 + 1)
+
+
+def test_lone_surrogates_are_replaced():
+    frame = read_table(pd.DataFrame({"text": ["\ud800 a"]}, dtype=object)).frame
+    assert frame["text"].tolist() == ["\ufffd a"]
 
 
 def test_texts_that_are_no_texts():

@@ -26,7 +26,7 @@ def read_json_lines(path: Path, *, encoding: str | None = None) -> Table:
     keys = dict.fromkeys(key for record in records for key in record)
     if not keys:
         raise DataError(f'{name} has no columns: every line must be an object such as {{"text": ..., "label": ...}}')
-    columns: dict[str, list[Any]] = {clean_text(key): [_clean(r.get(key)) for r in records] for key in keys}
+    columns: dict[str, list[Any]] = {clean_text(key): [r.get(key) for r in records] for key in keys}
     notes = [f"{name}: {found}"] if found != "encoding utf-8" else []
     notes += cut_long_cells(columns, name)
     return Table(frame_of_values(columns), name, tuple(notes))
@@ -65,11 +65,9 @@ def _one_list(characters: str, name: str) -> list[dict[str, Any]]:
         value = json.loads(characters)
     except json.JSONDecodeError as problem:
         raise DataError(f"{name} is not valid JSON: {problem.msg} (line {problem.lineno})") from problem
+    except (RecursionError, ValueError) as problem:
+        raise DataError(f"{name} is not valid JSON: {problem}") from problem
     wrong = [i + 1 for i, record in enumerate(value) if not isinstance(record, dict)]
     if wrong:
         raise DataError(f"{name}: entry {wrong[0]} of the list is not an object ({len(wrong)} such entries)")
     return list(value)
-
-
-def _clean(value: Any) -> Any:
-    return clean_text(value) if isinstance(value, str) else value

@@ -98,7 +98,7 @@ def _regression(rows: Rows, counts: Counter[Value]) -> list[Finding]:
     numbers = [v for v in counts if isinstance(v, int | float) and not isinstance(v, bool)]
     if len(numbers) <= _MANY_VALUES // 2 or len(numbers) < len(counts):
         return []
-    fractions = any(float(v) != int(v) for v in numbers)
+    fractions = any(not float(v).is_integer() for v in numbers)
     per_value = sum(counts.values()) / len(numbers)
     if (fractions and per_value < 50) or (len(numbers) > _MANY_VALUES and per_value < 20):
         # Whole numbers with a fair number of rows each may be class numbers (77 intents): those are only mentioned.
@@ -156,8 +156,9 @@ def _unknown(given: Given) -> list[Finding]:
                 found.append(Finding("no-labels", "error", message, (), 0, "check --label"))
             continue
         strange = sorted({str(v) for v in rows.labels[where]})
+        words = f"labels are not among those of {given.train.name}: {', '.join(strange[:_NAMES_SHOWN])}"
+        listed = ", ".join(known.names[:_NAMES_SHOWN])
         near = did_you_mean(strange[0], known.names)
-        words = f"labels that {given.train.name} has not: {', '.join(strange[:_NAMES_SHOWN])}.{near} Known labels"
-        remedy = f"{', '.join(known.names[:_NAMES_SHOWN])}; correct them, or add labelled rows of them for training"
+        remedy = f"known: {listed}.{near} Correct them, or add labeled rows of them for training"
         found += finding_in_rows("unknown-label", "error", rows, where, words, remedy)
     return found

@@ -58,7 +58,7 @@ class Labels:
                 f"the label column mixes {', '.join(sorted(k.__name__ for k in kinds))}: "
                 "write every label in the same way, or quote them all as text"
             )
-        ordered = tuple(sorted(values))  # type: ignore[type-var]  # one kind, or int and float: comparable
+        ordered = tuple(sorted(values))  # one kind, or int and float: comparable
         texts = tuple(names) if names is not None else tuple(str(v) for v in ordered)
         if len(texts) != len(ordered) or len(set(texts)) != len(texts):
             raise DataError(f"label names must be one per label and distinct; got {list(texts)} for {list(ordered)}")

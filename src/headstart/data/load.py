@@ -15,7 +15,7 @@ from headstart.data.given import read_given
 from headstart.data.label_checks import check_labels
 from headstart.data.labels import Labels
 from headstart.data.mend import mend
-from headstart.data.rows import Given, Rows
+from headstart.data.rows import ROWS_SHOWN, Given, Rows, row_numbers, text_keys
 from headstart.data.splits import Ints, draw, rows_of_size, units
 from headstart.errors import DataError
 
@@ -198,6 +198,10 @@ def _check_parts(parts: dict[str, Rows], labels: Labels, *, with_holdout: bool) 
     for name, rows in parts.items():
         if name == "unlabeled" or (name == "holdout" and not with_holdout):
             continue
+        if not len(rows):
+            message = f"the {name} split would have no rows: equal texts and groups are kept whole"
+            found.append(Finding("empty-split", "error", message, (), 0, "change the sizes, or mend the data"))
+            continue
         here = set(rows.labels)
         missing = [n for v, n in zip(labels.values, labels.names, strict=True) if v not in here]
         if missing:
@@ -205,3 +209,27 @@ def _check_parts(parts: dict[str, Rows], labels: Labels, *, with_holdout: bool) 
             remedy = "label more rows of it, or change the sizes of the splits"
             found.append(Finding("class-missing", "error" if name == "train" else "warning", message, (), 0, remedy))
     return found
+
+
+def check_source(source: Loaded, target: Loaded, *, allow_overlap: bool = False) -> tuple[Finding, ...]:
+    """Look for source texts that are also in the target's holdout: training on them would make its scores too good.
+
+    Returns:
+        A warning, where they are allowed, or nothing.
+
+    Raises:
+        DataError: there are such texts, and they are not allowed.
+    """
+    holdout = target.splits.holdout
+    held = set(text_keys(holdout.texts, holdout.pairs)) - {""}
+    fitted = source.splits.train.concat(source.splits.validation)
+    shared = np.asarray([key in held for key in text_keys(fitted.texts, fitted.pairs)], dtype=bool)
+    ids = np.sort(fitted.ids[shared])
+    if not len(ids):
+        return ()
+    message = f"source: {len(ids)} texts are also in the target's holdout ({row_numbers(ids)})"
+    remedy = "take them out of the source, or accept them with --allow-overlap"
+    rows = tuple(int(i) + 1 for i in ids[:ROWS_SHOWN])
+    found = [Finding("source-overlap", "warning" if allow_overlap else "error", message, rows, len(ids), remedy)]
+    _refuse(found)
+    return tuple(found)

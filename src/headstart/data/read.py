@@ -52,13 +52,17 @@ def read_table(
     """
     if isinstance(source, pd.DataFrame):
         return _from_frame(source, name or "data")
-    path = Path(source)
+    if not str(source).strip():
+        raise DataError(f"no data is named; {_KNOWN}")
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", str(source)):
+        raise DataError(f"'{source}' is an address: fetch the file first, and give its path")
+    path = Path(source).expanduser()
     with contextlib.suppress(OSError):  # a name too long for the file system is no file
         if path.is_dir():
             return _from_folder(path)
         if path.exists():
             return _from_file(path, encoding=encoding, separator=separator, text=text)
-    return _from_name(str(source))
+    return _from_name(str(source), path)
 
 
 def _from_file(path: Path, *, encoding: str | None, separator: str | None, text: Sequence[str]) -> Table:
@@ -82,10 +86,9 @@ def _from_folder(path: Path) -> Table:
     )
 
 
-def _from_name(source: str) -> Table:
+def _from_name(source: str, path: Path) -> Table:
     if source in catalog.SAMPLES:
         return _from_frame(catalog.sample_frame(source), source)
-    path = Path(source)
     known_ending = path.suffix.lower() in (*_DELIMITED, *_JSON, *_PARQUET)
     if known_ending or not _HUB_NAME.fullmatch(source):
         raise DataError(f"file {source} does not exist.{_closest_file(path)}")

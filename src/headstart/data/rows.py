@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -65,11 +65,8 @@ class Rows:
         return np.asarray([v is not None for v in self.labels], dtype=bool)
 
     def keys(self) -> list[str]:
-        """Return what makes a text the same text: its characters (of both, for pairs) without blanks at the ends."""
-        firsts = [t.strip() for t in self.texts]
-        if self.pairs is None:
-            return firsts
-        return [f"{a}\x1f{b.strip()}" for a, b in zip(firsts, self.pairs, strict=True)]
+        """Return `text_keys` of the rows."""
+        return text_keys(self.texts, self.pairs)
 
     def blank(self) -> npt.NDArray[np.bool_]:
         """Say which rows have no text at all, shape (N,)."""
@@ -117,6 +114,13 @@ class Given:
         return Given(*(None if r is None else change(r) for r in (self.train, self.validation, self.holdout)))  # type: ignore[arg-type]
 
 
+def text_keys(texts: Iterable[str], pairs: Iterable[str] | None) -> list[str]:
+    """Return what makes a text the same text, N: its characters (of both, for pairs) without blanks at the ends."""
+    if pairs is None:
+        return [text.strip() for text in texts]
+    return [f"{a.strip()}\x1f{b.strip()}" for a, b in zip(texts, pairs, strict=True)]
+
+
 def objects(values: Sequence[Any]) -> Objects:
     """Return a 1-D object array, also of values that are sequences themselves."""
     array = np.empty(len(values), dtype=object)
@@ -153,7 +157,8 @@ def rows_of(
     single = [(label, "--label"), (group, "--group"), (split_column, "--split-column")]
     wanted = dict([*flags, *((c, flag) for c, flag in single if c is not None)])
     faults = missing_columns(frame, wanted, name)
-    faults += [fault for c in text if c in frame.columns for fault in _not_texts(frame[c], name)]
+    plain = [c for c in (*text, label) if c in frame.columns]
+    faults += [fault for c in plain for fault in _not_plain(frame[c], name)]
     if faults:
         raise DataError(faults)
     texts = [_texts(frame[c]) for c in text]
@@ -169,14 +174,15 @@ def rows_of(
     )
 
 
-def _not_texts(column: pd.Series, name: str) -> list[str]:
+def _not_plain(column: pd.Series, name: str) -> list[str]:
     if column.dtype != object:
         return []
     wrong = [i for i, v in enumerate(column) if isinstance(v, list | dict | bytes)]
     if not wrong:
         return []
     kind = type(column.iloc[wrong[0]]).__name__
-    return [f"{name}: column '{column.name}' holds a {kind} in row {wrong[0] + 1} ({len(wrong)} such rows), not text"]
+    where = f"in row {wrong[0] + 1} ({len(wrong)} such rows)"
+    return [f"{name}: column '{column.name}' holds a {kind} {where}, not one text or label"]
 
 
 def _texts(column: pd.Series) -> Objects:

@@ -95,11 +95,12 @@ def _series_of_values(values: list[object]) -> pd.Series:
     kinds = {type(v) for v in values if v is not None}
     blank = any(v is None for v in values)
     if kinds == {str}:
-        return pd.Series(values, dtype="str")
+        return pd.Series([clean_text(v) if isinstance(v, str) else None for v in values], dtype="str")
     if kinds == {bool}:
         return pd.Series(values, dtype="boolean" if blank else "bool")
-    if kinds == {int} and all(abs(v) < 2**63 for v in values if isinstance(v, int)):
+    small = all(abs(v) < 2**63 for v in values if isinstance(v, int))
+    if kinds == {int} and small:
         return pd.Series(values, dtype="Int64" if blank else "int64")
-    if kinds and kinds <= {int, float}:
+    if kinds and kinds <= {int, float} and small:
         return pd.Series(values, dtype="float64")  # None becomes NaN
     return pd.Series(values, dtype="object")
