@@ -18,7 +18,7 @@ INTERRUPTED = 130
 USER_ERROR = 2
 OUR_ERROR = 1
 
-_HELP = """The best text classifier that a pretrained encoder and a few hundred of your labeled texts can give, with proof.
+_HELP = """The best text classifier that a pretrained encoder and a few hundred labeled texts can give, with proof.
 
 Every way of transferring is fitted on the same rows and judged once on rows none of them saw. The winner is a model
 folder that opens anywhere. Start with a file that has a text and a label column:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
 from pydantic import BeforeValidator, Field, ValidationError
@@ -12,10 +12,10 @@ from pydantic import BeforeValidator, Field, ValidationError
 from headstart.data.config import DataConfig, Names
 from headstart.errors import ConfigError, HeadstartError, did_you_mean, unknown_name
 from headstart.evaluation.metrics import METRICS
-from headstart.models.batching import TRUNCATIONS
-from headstart.models.encoders import GRU
-from headstart.models.runtime import PRECISIONS
-from headstart.strategies import table
+
+# Settings are read by `headstart compare --help` and shell completion too: torch and the table come when needed.
+if TYPE_CHECKING:
+    from headstart.strategies import table
 
 
 def _mapping(value: Any) -> Any:
@@ -91,10 +91,14 @@ class ExperimentConfig(DataConfig):
     @property
     def is_gru(self) -> bool:
         """Whether the encoder is the GRU, trained on the source."""
+        from headstart.models.encoders import GRU
+
         return self.encoder == GRU
 
     def plans(self) -> list[table.Plan]:
         """Return the strategies to fit, in order, repeats left out."""
+        from headstart.strategies import table
+
         names = self.strategies or table.default_names(
             has_encoder=self.encoder is not None, has_source=self.source is not None, is_gru=self.is_gru
         )
@@ -148,6 +152,10 @@ def _fault(error: Any, where: str) -> str:
 
 
 def _name_faults(given: Mapping[str, Any], where: str) -> list[str]:
+    from headstart.models.batching import TRUNCATIONS
+    from headstart.models.runtime import PRECISIONS
+    from headstart.strategies import table
+
     faults: list[str] = []
     for key, known in (("metric", list(METRICS)), ("precision", list(PRECISIONS)), ("truncate", list(TRUNCATIONS))):
         value = given.get(key)

@@ -1,0 +1,140 @@
+"""``headstart evaluate``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
+
+from headstart.cli import running
+from headstart.cli.lazy import single
+
+_EPILOG = """Examples:
+
+headstart evaluate runs/reviews/best --data later.csv --label sentiment
+
+headstart evaluate runs/old/best runs/new/best --data later.csv --json
+"""
+Models = Annotated[
+    list[str], typer.Argument(metavar="MODEL...", help="Model folders; the first is what the others are set against.")
+]
+Data = Annotated[str, typer.Option("--data", metavar="FILE", help="Labeled texts.")]
+Label = Annotated[str, typer.Option("--label", metavar="COLUMN", help="Column of the label.")]
+Seed = Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Seed of the intervals' resampling.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print everything as JSON to stdout.")]
+_MOST_CLASSES_SHOWN = 30
+
+
+def application() -> typer.Typer:
+    """Return the application of this command."""
+    return single("evaluate", evaluate, epilog=_EPILOG)
+
+
+def evaluate(
+    models: Models,
+    data: Data,
+    text: running.Text = None,
+    label: Label = "label",
+    seed: Seed = 0,
+    json_: AsJson = False,
+    encoding: running.Encoding = None,
+    separator: running.Separator = None,
+    quiet: running.Quiet = False,
+    device: running.Device = "auto",
+    precision: running.Precision = "auto",
+    threads: running.Threads = None,
+) -> None:
+    """Score models side by side on labeled texts.
+
+    Every metric comes with a 95% interval. With several models the differences to the first are shown too, measured
+    on the same drawn rows, so that the luck of the rows cancels. The file's labels are matched to each model's by
+    value, then by their text; a label that a model does not know is an error.
+    """
+    from headstart.data.read import read_table
+    from headstart.experiment.evaluating import evaluate_models
+    from headstart.models.predicting import open_model
+    from headstart.models.runtime import choose_runtime
+
+    running.use_threads(threads)
+    runtime = choose_runtime(device, precision)
+    opened = [(name, open_model(name, runtime)) for name in models]
+    columns = running.columns(text) or tuple(str(c) for c in opened[0][1].card["text"]["columns"])
+    table = read_table(data, encoding=encoding, separator=running.character(separator), text=columns)
+    for line in () if quiet else table.notes:
+        running.note(line)
+    with running.texts_done(quiet=quiet) as started:
+        found = evaluate_models(opened, table, label=label, text=running.columns(text), seed=seed, started=started)
+    if json_:
+        typer.echo(json.dumps(found, indent=2, ensure_ascii=False, allow_nan=False))
+    else:
+        _show(found)
+
+
+def _show(found: Mapping[str, Any]) -> None:
+    from headstart.cli.tables import show
+
+    without = found["rows_without_label"]
+    left_out = f"; {without:,} without a label are left out" if without else ""
+    show(_scores(found), f"{found['data']}: {found['rows']:,} labeled texts{left_out}")
+    first, *others = found["models"]
+    for other in others:
+        _show_difference(other, first)
+    if not others and len(first["per_class"]) <= _MOST_CLASSES_SHOWN:
+        show(_classes(first))
+
+
+def _scores(found: Mapping[str, Any]) -> Any:
+    from headstart.cli.tables import table
+    from headstart.evaluation.metrics import METRICS
+
+    rows = [[m["model"], m["strategy"], *(_cell(m["metrics"][n]) for n in METRICS)] for m in found["models"]]
+    return table(["model", "strategy", *(m.title for m in METRICS.values())], rows, left=2)
+
+
+def _classes(model: Mapping[str, Any]) -> Any:
+    from headstart.cli.tables import table
+
+    rows = [
+        [name, f"{row['support']:,}", *(_cell(row[n]) for n in ("precision", "recall", "f1"))]
+        for name, row in model["per_class"].items()
+    ]
+    return table(["label", "texts", "Precision", "Recall", "F1"], rows)
+
+
+def _show_difference(other: Mapping[str, Any], first: Mapping[str, Any]) -> None:
+    from headstart.cli.tables import show, table
+    from headstart.evaluation.metrics import METRICS
+
+    if other["difference"] is None:
+        running.note(f"{other['model']} cannot be set against {first['model']}: {other['reason']}")
+        return
+    rows = [
+        [METRICS[name].title, f"{d['value']:+.3f}" if d["value"] is not None else "", _ends(d), _verdict(name, d)]
+        for name, d in other["difference"].items()
+    ]
+    heading = f"{other['model']} minus {first['model']}"
+    show(table(["metric", "difference", "95% interval", ""], rows, left=1), heading)
+
+
+def _verdict(metric: str, difference: Mapping[str, Any]) -> str:
+    from headstart.evaluation.metrics import METRICS
+
+    if difference["value"] is None:
+        return "not defined"
+    if difference["tie"]:
+        return "may be chance"
+    return "better" if (difference["value"] > 0) == METRICS[metric].higher_is_better else "worse"
+
+
+def _cell(found: Mapping[str, Any]) -> str:
+    from headstart.report.words import decimals
+
+    return f"{decimals(found['value'])} {_ends(found)}".rstrip()
+
+
+def _ends(found: Mapping[str, Any]) -> str:
+    from headstart.report.words import interval
+
+    return interval(found["low"], found["high"])

@@ -1,0 +1,92 @@
+"""``headstart strategies``."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from headstart.cli import completion
+from headstart.cli.lazy import single
+from headstart.cli.tables import line, show, table
+
+_EPILOG = """Examples:
+
+headstart strategies
+
+headstart strategies lora
+
+headstart strategies --json
+"""
+Name = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[NAME]",
+        help="Show one strategy's settings with their meaning.",
+        show_default=False,
+        autocompletion=completion.strategy,
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print everything as JSON to stdout.")]
+
+
+def application() -> typer.Typer:
+    """Return the application of this command."""
+    return single("strategies", strategies, epilog=_EPILOG, needs_arguments=False)
+
+
+def strategies(name: Name = None, json_: AsJson = False) -> None:
+    """List the ways of transferring: what each starts from and does, and its settings with their defaults.
+
+    A setting is given as --set STRATEGY.KEY=VALUE, or under settings in an experiment file.
+    """
+    from headstart.strategies import table as known
+
+    chosen = list(known.STRATEGIES.values()) if name is None else [known.plan(name, "NAME").strategy]
+    if json_:
+        typer.echo(json.dumps([_about(row) for row in chosen], indent=2, ensure_ascii=False))
+        return
+    rows = [[s.name, s.starts_from, s.summary, s.origin] for s in chosen]
+    show(table(["strategy", "starts from", "what it does", "origin"], rows, left=4))
+    if name is not None:
+        _show_settings(chosen[0])
+        return
+    after = ", ".join(s.name for s in chosen if s.takes_source)
+    line(f"Stage {known.SOURCE}+ in front starts from the source classifier's weights (--source): {after}.")
+    line("")
+    for row in chosen:
+        settings = ", ".join(f"{key}={_value(s['default'])}" for key, s in _about(row)["settings"].items())
+        line(f"{row.name}: {settings or 'no settings'}")
+
+
+def _show_settings(row: Any) -> None:
+    found = _about(row)["settings"]
+    if not found:
+        line("It has no settings.")
+        return
+    rows = [[f"{row.name}.{key}", _value(s["default"]), s["description"]] for key, s in found.items()]
+    show(table(["setting (--set)", "default", "meaning"], rows, left=3))
+
+
+def _value(default: Any) -> str:
+    return "auto" if default is None else json.dumps(default) if isinstance(default, bool) else str(default)
+
+
+def _about(row: Any) -> dict[str, Any]:
+    fields = row.config.model_fields
+    return {
+        "name": row.name,
+        "starts_from": row.starts_from,
+        "summary": row.summary,
+        "origin": row.origin,
+        "takes_source": row.takes_source,
+        "settings": {
+            key: {"default": _plain(field.get_default(call_default_factory=True)), "description": field.description}
+            for key, field in fields.items()
+        },
+    }
+
+
+def _plain(value: Any) -> Any:
+    return value if isinstance(value, str | int | float | bool | None) else json.loads(json.dumps(value, default=str))
