@@ -64,7 +64,9 @@ class ExperimentConfig(DataConfig):
     seed: int = Field(0, ge=0, lt=2**31, description="seed of splits, initialization, order and dropout")
     seeds: int = Field(1, ge=1, description="fit every strategy with this many seeds, counted up from --seed")
     metric: str = Field("macro_f1", description=f"what decides: {', '.join(METRICS)}")
-    max_length: int | None = Field(None, ge=4, description="most tokens per text; by default 256 or the encoder's limit")
+    max_length: int | None = Field(
+        None, ge=4, description="most tokens per text; by default 256 or the encoder's limit"
+    )
     truncate: Literal["head", "tail", "head-tail"] = Field(
         "head", description="part of a longer text that is kept: head, tail or head-tail"
     )
@@ -191,7 +193,9 @@ def _sense_faults(config: ExperimentConfig, where: str) -> list[str]:
         return faults  # already said
     for plan in plans:
         if plan.needs_source and config.source is None:
-            faults.append(f"strategy '{plan.name}' needs --source FILE or --source MODEL ({_place('strategies', where)})")
+            faults.append(
+                f"strategy '{plan.name}' needs --source FILE or --source MODEL ({_place('strategies', where)})"
+            )
         if plan.strategy.needs_encoder and config.encoder is None:
             faults.append(f"strategy '{plan.name}' needs --encoder ({_place('strategies', where)})")
     return faults
@@ -216,7 +220,9 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         line = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
         raise ConfigError(f"{path} is not valid YAML{line}: {getattr(problem, 'problem', problem)}") from problem
     if not isinstance(values, dict):
-        raise ConfigError(f"{path} must be a table of settings such as 'data: reviews.csv'; got {type(values).__name__}")
+        raise ConfigError(
+            f"{path} must be a table of settings such as 'data: reviews.csv'; got {type(values).__name__}"
+        )
     return values
 
 

@@ -71,6 +71,8 @@ class TfidfClassifier:
 
     def predict_proba(self, examples: Examples, advance: Advance | None = None) -> Probabilities:
         """Return class probabilities (N, C)."""
+        if not len(examples):  # scikit-learn refuses an empty matrix
+            return np.zeros((0, len(self.labels)))
         logits = self.vectorizer.transform(examples.joined()) @ self.weights.T + self.bias
         if advance is not None:
             advance(len(examples))

@@ -165,9 +165,7 @@ class _Template:
 
     def fill(self, parts: list[list[int]]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
         ids, kinds = [self.around[0]], [self.kinds[0]]
-        for part, kind, after, after_kind in zip(
-            parts, self.text_kinds, self.around[1:], self.kinds[1:], strict=True
-        ):
+        for part, kind, after, after_kind in zip(parts, self.text_kinds, self.around[1:], self.kinds[1:], strict=True):
             ids += [np.asarray(part, dtype=np.int32), after]
             kinds += [np.full(len(part), kind, dtype=np.int32), after_kind]
         return np.concatenate(ids), np.concatenate(kinds)

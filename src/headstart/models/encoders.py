@@ -62,7 +62,9 @@ class Encoder:
         """Most tokens the encoder can read, special tokens included."""
         if self.is_gru:
             return 1 << 20
-        limit = getattr(self.config, "max_position_embeddings", None) or 1 << 20
+        limit = getattr(self.config, "max_position_embeddings", None) or 0
+        if limit < 1:  # relative positions only: XLNet says -1
+            return 1 << 20
         # RoBERTa and its kin number positions from the padding id + 1, and lose those rows of the table.
         if self.config.model_type in ("roberta", "xlm-roberta", "camembert", "mpnet"):
             limit -= (self.config.pad_token_id or 0) + 1
@@ -87,7 +89,7 @@ def find_encoder(name: str, revision: str | None = None) -> Encoder:
         return Encoder(name, check_folder(path))
     if path.is_file() or name.startswith((".", "/", "~")):
         raise ModelError(f"encoder '{name}' is not a folder; give the folder that holds config.json (--encoder)")
-    hub_name = catalog.ENCODERS[name].hub_name if name in catalog.ENCODERS else name
+    hub_name = catalog.ENCODERS[name].hub if name in catalog.ENCODERS else name
     return Encoder(name, check_folder(hub_folder(hub_name, revision, asked=name)), revision)
 
 
@@ -207,12 +209,15 @@ def load_tokenizer(folder: Path | str) -> Any:
 
 
 def load_body(folder: Path | str) -> Any:
-    """Load the encoder without any head, in float32 and evaluation mode."""
+    """Load the encoder without any head, in float32 and evaluation mode.
+
+    A pooler that the checkpoint lacks is made with a fixed seed, so that a folder written from it is always the same.
+    """
     from transformers import AutoModel
 
     config = load_config(folder)
     kind = GruModel if config.model_type == GruConfig.model_type else AutoModel
-    with _loading(folder):
+    with seeded(0), _loading(folder):
         model = kind.from_pretrained(
             str(folder), config=config, dtype=torch.float32, local_files_only=True, use_safetensors=True
         )
@@ -313,6 +318,18 @@ def _set_labels(config: Any, labels: Labels) -> None:
 def _loading(folder: Path | str) -> Iterator[None]:
     """Load quietly (we say ourselves what is fresh), and turn a failure into one sentence."""
     from safetensors import SafetensorError
+
+    try:
+        with quiet_transformers():
+            yield
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as problem:
+        first = (str(problem).strip().splitlines() or [type(problem).__name__])[0]
+        raise ModelError(f"{folder} could not be loaded: {first}") from problem
+
+
+@contextlib.contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Keep transformers' reports and progress bars off the terminal inside the block."""
     from transformers.utils import logging
 
     before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
@@ -320,9 +337,6 @@ def _loading(folder: Path | str) -> Iterator[None]:
     logging.disable_progress_bar()
     try:
         yield
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as problem:
-        first = (str(problem).strip().splitlines() or [type(problem).__name__])[0]
-        raise ModelError(f"{folder} could not be loaded: {first}") from problem
     finally:
         logging.set_verbosity(before)
         if bars:

@@ -86,7 +86,8 @@ class FeatureExtractor:
         if self.cache is None or self.key is None or not len(examples):
             return None
         texts = [*examples.texts, "|", *(examples.pairs or ())]
-        settings = f"{self.text.max_length} {self.text.truncate} {self.layer} {self.runtime}"
+        arithmetic = f"{self.runtime.device} {self.runtime.precision} {torch.get_num_threads()}"
+        settings = f"{self.text.max_length} {self.text.truncate} {self.layer} {arithmetic}"
         return self.cache / "features" / f"{fingerprint([self.key, settings, *texts])}.npy"
 
     def _compute(self, examples: Examples, advance: Advance | None) -> Features:
@@ -103,7 +104,7 @@ class FeatureExtractor:
 
     def _pooled(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         if self.layer == -1:
-            states = self.body(**batch).last_hidden_state
+            states: torch.Tensor = self.body(**batch).last_hidden_state
         else:
             every = self.body(**batch, output_hidden_states=True).hidden_states
             if every is None or not -len(every) <= self.layer < len(every):
@@ -111,7 +112,7 @@ class FeatureExtractor:
                 raise ConfigError(f"layer {self.layer} is not there: this encoder has states 0 to {known - 1}")
             states = every[self.layer]
         mask = batch["attention_mask"].unsqueeze(-1)  # (B, T, 1)
-        total = (states.float() * mask).sum(dim=1)  # (B, T, D) -> (B, D)
+        total: torch.Tensor = (states.float() * mask).sum(dim=1)  # (B, T, D) -> (B, D)
         return total / mask.sum(dim=1).clamp(min=1)
 
     def parameters(self) -> int:

@@ -1,8 +1,8 @@
 """A model folder: written whole, read back and compared before it counts as saved, opened without running code.
 
-    headstart.json     format version, kind, labels with their type, text settings, columns, metrics, fingerprints
-    model.safetensors  and config.json, tokenizer.json, ...: an ordinary transformers checkpoint, where there is one
-    head.*, tfidf.*    what stands on frozen features, or the TF-IDF numbers
+headstart.json     format version, kind, labels with their type, text settings, columns, metrics, fingerprints
+model.safetensors  and config.json, tokenizer.json, ...: an ordinary transformers checkpoint, where there is one
+head.*, tfidf.*    what stands on frozen features, or the TF-IDF numbers
 """
 
 from __future__ import annotations
@@ -29,9 +29,7 @@ from headstart.records import read_json, whole_folder, write_json
 
 CARD = "headstart.json"
 FORMAT = 1
-_KINDS: dict[str, Any] = {
-    c.kind: c for c in (MajorityClassifier, TfidfClassifier, FrozenClassifier, NetworkClassifier)
-}
+_KINDS: dict[str, Any] = {c.kind: c for c in (MajorityClassifier, TfidfClassifier, FrozenClassifier, NetworkClassifier)}
 # A reloaded model runs the same code on the same numbers; only the order of sums may differ.
 _SAME_PROBABILITIES = 1e-5
 _CHECKED_TEXTS = 16
@@ -147,9 +145,7 @@ def _compare(classifier: Classifier, folder: Path, examples: Examples) -> None:
         )
 
 
-def load(
-    folder: str | Path, *, precision: str = "auto", device: str = "auto", runtime: Runtime | None = None
-) -> Model:
+def load(folder: str | Path, *, precision: str = "auto", device: str = "auto", runtime: Runtime | None = None) -> Model:
     """Open a model folder.
 
     Args:

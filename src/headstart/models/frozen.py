@@ -14,7 +14,7 @@ from headstart.data.labels import Labels
 from headstart.errors import DataError, MissingExtra, ModelError, did_you_mean
 from headstart.models.batching import TextSettings
 from headstart.models.classifier import Advance, Probabilities, softmax
-from headstart.models.encoders import load_body, load_tokenizer
+from headstart.models.encoders import load_body, load_tokenizer, quiet_transformers
 from headstart.models.features import FeatureExtractor, Features
 from headstart.models.runtime import Runtime
 
@@ -201,7 +201,8 @@ class FrozenClassifier:
 
     def write(self, folder: Path) -> dict[str, Any]:
         """Write the encoder as an ordinary transformers folder and the head beside it."""
-        self.extractor.body.save_pretrained(str(folder))
+        with quiet_transformers():
+            self.extractor.body.save_pretrained(str(folder))
         self.extractor.tokenizer.save_pretrained(str(folder))
         return {
             "head": {"kind": self.head.head_kind, **self.head.write(folder)},

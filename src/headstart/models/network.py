@@ -14,7 +14,7 @@ from headstart.data.labels import Labels
 from headstart.models import batching
 from headstart.models.batching import TextSettings, Tokens
 from headstart.models.classifier import Advance, Probabilities, softmax
-from headstart.models.encoders import load_classifier, load_tokenizer
+from headstart.models.encoders import load_classifier, load_tokenizer, quiet_transformers
 from headstart.models.runtime import Runtime
 
 
@@ -65,7 +65,8 @@ class NetworkClassifier:
     def write(self, folder: Path) -> dict[str, Any]:
         """Write an ordinary transformers checkpoint."""
         self.tokenizer.model_max_length = self.text.max_length
-        self.model.save_pretrained(str(folder))
+        with quiet_transformers():
+            self.model.save_pretrained(str(folder))
         self.tokenizer.save_pretrained(str(folder))
         return {}
 

@@ -55,7 +55,7 @@ def _columns(columns: pd.DataFrame | None) -> tuple[tuple[str, ...], tuple[str, 
     if columns is None:
         return (), ()
     numeric = [c for c in columns if pd.api.types.is_numeric_dtype(columns[c]) and columns[c].dtype != bool]
-    return tuple(columns), tuple(c for c in columns if c not in numeric)
+    return tuple(map(str, columns)), tuple(str(c) for c in columns if c not in numeric)
 
 
 def _pool(catboost: Any, table: pd.DataFrame, y: npt.NDArray[np.int64], categorical: tuple[str, ...]) -> Any:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
 from headstart.models.frozen import FrozenClassifier, LinearHead
 from headstart.strategies.features import extractor_of
 from headstart.strategies.linear import choose_strength, logistic
 from headstart.strategies.task import Fitted, Task
+
+Floats = npt.NDArray[np.float64]
 
 
 class LinearProbeConfig(BaseModel):
@@ -45,11 +48,9 @@ def fit(task: Task, config: LinearProbeConfig) -> Fitted:
         mean, scale = _standard(raw)
     head = LinearHead(mean, scale, *logistic((raw - mean) / scale, y, C, strength, task.class_weights))
     classifier = FrozenClassifier(extractor, head, task.labels)
-    return Fitted(
-        classifier, validation, head.parameters(), notes={"strength": strength, "refit": config.refit}
-    )
+    return Fitted(classifier, validation, head.parameters(), notes={"strength": strength, "refit": config.refit})
 
 
-def _standard(raw: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]  # (N, D) -> (D,), (D,)
+def _standard(raw: Floats) -> tuple[Floats, Floats]:  # (N, D) -> (D,), (D,)
     scale = raw.std(axis=0)
     return raw.mean(axis=0), np.where(scale > 1e-8, scale, 1.0)

@@ -8,6 +8,7 @@ checkpoint lacks would otherwise stay random), and the result is an ordinary che
 from __future__ import annotations
 
 import re
+import warnings
 from typing import Any
 
 from pydantic import Field
@@ -56,13 +57,15 @@ def _adapted(task: Task, config: LoraConfig) -> NetworkClassifier:
     trained = [p for n, p in model.named_parameters() if n in fresh or not n.startswith(prefix)]
     peft = PeftConfig(
         r=config.rank,
-        lora_alpha=config.alpha,  # type: ignore[arg-type]  # PEFT divides it; whole numbers are not needed
+        lora_alpha=config.alpha,
         lora_dropout=config.dropout,
         target_modules=target_modules(model, config.targets),
         use_dora=config.dora,
         use_rslora=config.rslora,
     )
-    with seeded(task.seed):
+    with seeded(task.seed), warnings.catch_warnings():
+        # PEFT asks transformers for an attribute by its old name; nothing a user could change.
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
         classifier.model = get_peft_model(model, peft)
     for parameter in trained:
         parameter.requires_grad_(True)

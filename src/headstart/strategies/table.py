@@ -94,7 +94,9 @@ _ROWS = (
         3.0,
         gru=False,
     ),
-    Strategy("as-is", as_is.fit, NoConfig, "source", "the source classifier, not trained further", "zero training", 0.0),
+    Strategy(
+        "as-is", as_is.fit, NoConfig, "source", "the source classifier, not trained further", "zero training", 0.0
+    ),
     Strategy(
         "linear-probe",
         linear_probe.fit,
@@ -218,14 +220,15 @@ def work(plan: Plan, config: BaseModel, *, train: int, validation: int, holdout:
     Args:
         plan: strategy and stages.
         config: its settings.
-        train, validation, holdout: texts in each split.
+        train: texts to train on.
+        validation: texts to choose with.
+        holdout: texts held out.
     """
     scoring = 0.0 if plan.strategy.starts_from == "nothing" else 1.0
     if not isinstance(config, TrainingConfig):
         return plan.strategy.cost * (train + validation) + scoring * holdout
     per_epoch = plan.strategy.cost * train + scoring * validation
     return per_epoch * config.epochs * (2 if config.refit else 1) + scoring * holdout
-
 
 
 def settings_faults(settings: dict[str, dict[str, Any]], where: str = "settings") -> list[str]:

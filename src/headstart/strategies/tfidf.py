@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
-
 import numpy as np
 import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field
 
 from headstart.models.baselines import TfidfClassifier, new_vectorizer
 from headstart.strategies.linear import choose_strength, logistic

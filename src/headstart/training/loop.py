@@ -191,7 +191,7 @@ class _Step:
         with runtime.autocast():
             logits = self.classifier.model(**batch).logits.float()  # (B, C)
         loss = nn.functional.cross_entropy(logits, y, weight=self.weights, reduction="sum") / weight
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         return float(loss.detach())
 
 

@@ -1,0 +1,242 @@
+"""From settings to everything a comparison needs, checked before anything costly is done."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+
+from headstart.data.examples import Splits
+from headstart.data.labels import Labels
+from headstart.data.load import Loaded, check_source, load_data
+from headstart.errors import ConfigError, HeadstartError, did_you_mean
+from headstart.experiment.config import ExperimentConfig
+from headstart.experiment.progress import Reporter
+from headstart.experiment.source import SourceData, existing_source, is_labeled_data, match_labels, read_source
+from headstart.models import batching
+from headstart.models.batching import TextSettings
+from headstart.models.encoders import Encoder, find_encoder, load_tokenizer
+from headstart.models.runtime import Runtime, choose_runtime
+from headstart.strategies.task import SourceModel
+
+_DEFAULT_LENGTH = 256
+_SAMPLED_TEXTS = 2000
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Everything that is known before the first fit.
+
+    Attributes:
+        config: the settings.
+        loaded: data, checked and split.
+        encoder: the pretrained encoder; None without one, or where it is the GRU.
+        source_data: labeled source file, read; None without one.
+        source: existing source classifier, found; None without one.
+        text: maximum length and truncation.
+        runtime: device and precision.
+        threads: processor threads.
+        class_weights: shape (C,), or None.
+    """
+
+    config: ExperimentConfig
+    loaded: Loaded
+    encoder: Encoder | None
+    source_data: SourceData | None
+    source: SourceModel | None
+    text: TextSettings
+    runtime: Runtime
+    threads: int
+    class_weights: npt.NDArray[np.float64] | None
+
+    @property
+    def splits(self) -> Splits:
+        """Train, validation and holdout."""
+        return self.loaded.splits
+
+    def deciding(self) -> dict[str, Any]:
+        """Return everything that results depend on, as JSON."""
+        found = self.config.deciding()
+        found["max_length"] = self.text.max_length
+        found["data_fingerprints"] = self.loaded.fingerprints
+        if self.encoder is not None:
+            found["encoder_fingerprint"] = self.encoder.fingerprint
+        if self.source_data is not None:
+            found["source_fingerprints"] = self.source_data.loaded.fingerprints
+        elif self.source is not None:
+            found["source_fingerprint"] = self.source.encoder.fingerprint
+        found["threads"] = self.threads
+        return found
+
+
+def set_up(
+    config: ExperimentConfig, reporter: Reporter, *, frame: pd.DataFrame | None, holdout_frame: pd.DataFrame | None
+) -> Setup:
+    """Read, check and find everything; faults of all parts are raised together.
+
+    Raises:
+        HeadstartError: what is wrong; several faults are joined in one `ConfigError`.
+    """
+    gathered = _Faults()
+    loaded: Loaded | None = None
+    encoder: Encoder | None = None
+    source_data: SourceData | None = None
+    existing: tuple[Encoder, Labels] | None = None
+    with gathered:
+        loaded = load_data(config, seed=config.seed, frame=frame, holdout_frame=holdout_frame)
+    with gathered:
+        if config.encoder is not None and not config.is_gru:
+            encoder = find_encoder(config.encoder, config.revision)
+    with gathered:
+        if config.source is not None and is_labeled_data(config.source):
+            source_data = read_source(config)
+        elif config.source is not None:
+            if config.is_gru:
+                raise ConfigError("--encoder gru is trained on --source: give a labeled file, not a classifier")
+            existing = existing_source(config.source)
+    gathered.raise_all()
+    assert loaded is not None
+    if source_data is not None:
+        for finding in check_source(source_data.loaded, loaded, allow_overlap=config.allow_overlap):
+            reporter.warn(str(finding))
+    labels = loaded.splits.labels
+    source = None if existing is None else match_labels(*existing, labels, config.map_labels)
+    setup = Setup(
+        config=config,
+        loaded=loaded,
+        encoder=encoder,
+        source_data=source_data,
+        source=source,
+        text=_text(config, [e for e in (encoder, source.encoder if source else None) if e is not None]),
+        runtime=choose_runtime(config.device, config.precision),
+        threads=config.threads or _cores(),
+        class_weights=class_weights(config.class_weights, labels, loaded.splits.train.y),
+    )
+    _tell(setup, reporter)
+    return setup
+
+
+class _Faults:
+    """Context manager that gathers our own errors, to raise them together."""
+
+    def __init__(self) -> None:
+        self.problems: list[HeadstartError] = []
+
+    def __enter__(self) -> _Faults:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, problem: BaseException | None, trace: Any) -> bool:
+        if isinstance(problem, HeadstartError):
+            self.problems.append(problem)
+            return True
+        return False
+
+    def raise_all(self) -> None:
+        """Raise the one problem as it is, or several as one."""
+        if len(self.problems) == 1:
+            raise self.problems[0]
+        if self.problems:
+            raise ConfigError([f for p in self.problems for f in getattr(p, "faults", (str(p),))])
+
+
+def _text(config: ExperimentConfig, encoders: list[Encoder]) -> TextSettings:
+    limit = min([e.token_limit() for e in encoders], default=1 << 20)
+    if config.max_length is not None and config.max_length > limit:
+        raise ConfigError(f"--max-length {config.max_length} is more than this encoder can read: {limit} tokens")
+    return TextSettings(config.max_length or min(_DEFAULT_LENGTH, limit), config.truncate)
+
+
+def class_weights(
+    wanted: str | Mapping[str, float], labels: Labels, y: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float64] | None:
+    """Return a weight per class, shape (C,), or None.
+
+    Args:
+        wanted: ``none``, ``balanced`` (N / (C * count), as in scikit-learn), or weights by label name; 1 if not named.
+        labels: C labels.
+        y: training classes, shape (N,).
+
+    Raises:
+        ConfigError: a label is unknown.
+    """
+    if wanted == "none":
+        return None
+    if isinstance(wanted, str):
+        counts = np.bincount(y, minlength=len(labels)).astype(np.float64)
+        return np.asarray(len(y) / (len(labels) * np.maximum(counts, 1.0)))
+    unknown = [n for n in wanted if n not in labels.names]
+    if unknown:
+        raise ConfigError(
+            f"--class-weights names '{unknown[0]}', which is no label; labels: {', '.join(labels.names)}."
+            f"{did_you_mean(unknown[0], labels.names)}"
+        )
+    return np.asarray([float(wanted.get(n, 1.0)) for n in labels.names])
+
+
+def _tell(setup: Setup, reporter: Reporter) -> None:
+    splits = setup.splits
+    for note in setup.loaded.notes:
+        reporter.say(note)
+    for name, count in setup.loaded.mended.items():
+        reporter.say(f"mended: {name}: {count}")
+    for finding in setup.loaded.findings:
+        reporter.warn(str(finding))
+    if setup.source_data is not None:
+        for finding in setup.source_data.loaded.findings:
+            reporter.warn(f"source: {finding}")
+    pool = f", {len(splits.unlabeled)} unlabeled" if splits.unlabeled else ""
+    reporter.say(
+        f"{len(splits.train)} texts to train on, {len(splits.validation)} to choose with, "
+        f"{len(splits.holdout)} held out{pool}; labels: {', '.join(splits.labels.names)}"
+    )
+    if setup.class_weights is not None:
+        reporter.warn("classes are weighted: predicted probabilities shift towards the heavier classes")
+    rates = ", ".join(f"{name} {rate:.0f}" for name, rate in setup.runtime.product_rates.items())
+    measured = f" (measured, GFLOP/s: {rates})" if rates else ""
+    reporter.say(f"arithmetic: {setup.runtime.precision} on {setup.runtime.device}, {setup.threads} threads{measured}")
+
+
+def cut_shares(setup: Setup) -> dict[str, float] | None:
+    """Return the share of texts cut and of tokens cut off by the encoder's tokenizer, over all splits (0-1)."""
+    if setup.encoder is None:
+        return None
+    splits = setup.splits
+    both = splits.train.concat(splits.validation).concat(splits.holdout)
+    if len(both) > 4 * _SAMPLED_TEXTS:
+        rows = np.random.default_rng(setup.config.seed).choice(len(both), _SAMPLED_TEXTS, replace=False)
+        both = both.take(np.sort(rows))
+    tokens = batching.tokenize(load_tokenizer(setup.encoder.folder), both, setup.text)
+    texts, cut = tokens.cut_shares()
+    return {"texts": round(texts, 4), "tokens": round(cut, 4), "mean_tokens": round(float(tokens.lengths.mean()), 1)}
+
+
+@contextlib.contextmanager
+def use_threads(threads: int) -> Iterator[None]:
+    """Let torch use this many threads inside the block."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def cache_or_none(folder: Path) -> Path | None:
+    """Return the cache folder if it can be written, else None."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return None
+    return folder if os.access(folder, os.W_OK) else None

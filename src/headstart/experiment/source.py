@@ -1,0 +1,173 @@
+"""The source classifier: trained once on a labeled file of another domain, or an existing one; its labels matched."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from headstart import catalog
+from headstart.data.config import DataConfig
+from headstart.data.labels import Labels
+from headstart.data.load import Loaded, load_source
+from headstart.errors import ConfigError, ModelError
+from headstart.evaluation.metrics import METRICS, score
+from headstart.experiment.config import ExperimentConfig
+from headstart.models import folder as model_folder
+from headstart.models.batching import TextSettings
+from headstart.models.encoders import Encoder, find_encoder, label_names_of
+from headstart.models.runtime import Runtime
+from headstart.records import fingerprint_json, read_json
+from headstart.strategies import full, scratch_gru, table
+from headstart.strategies.task import SourceModel, Task
+
+_FILE_SUFFIXES = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".ndjson", ".parquet")
+# A source set is usually larger than the target's: fewer passes, larger steps.
+_DEFAULTS = {"epochs": 2, "batch_size": 32, "patience": 1}
+_RECIPE = 1  # counted up when training changes, so that older cached classifiers are not taken for new ones
+
+
+@dataclass(frozen=True)
+class SourceData:
+    """A labeled file of another domain, read and checked."""
+
+    loaded: Loaded
+    settings: dict[str, Any]
+
+
+def is_labeled_data(source: str) -> bool:
+    """Whether ``--source`` names labeled data (else it names a classifier)."""
+    path = Path(source)
+    if source in catalog.SAMPLES or path.suffix.lower() in _FILE_SUFFIXES:
+        return True
+    return path.is_dir() and not (path / "config.json").is_file()
+
+
+def read_source(config: ExperimentConfig) -> SourceData:
+    """Read and check the source file.
+
+    Raises:
+        DataError: everything that is wrong with it.
+        ConfigError: the settings of the source classifier are wrong.
+    """
+    assert config.source is not None
+    given = DataConfig(
+        data=config.source,
+        text=config.source_text or config.text,
+        label=config.source_label or config.label,
+        validation_size=0.1,
+        mend=config.mend,
+        encoding=config.encoding,
+        separator=config.separator,
+    )
+    return SourceData(load_source(given, seed=config.seed), dict(config.settings.get(table.SOURCE, {})))
+
+
+def train_source(
+    config: ExperimentConfig, source: SourceData, encoder: Encoder | None, task: Mapping[str, Any], cache: Path
+) -> tuple[Encoder, Labels, dict[str, Any], bool]:
+    """Train the source classifier, or take it from the cache where the same one was trained before.
+
+    Args:
+        config: the experiment.
+        source: its source data.
+        encoder: the pretrained encoder; None for the GRU.
+        task: what else a `Task` needs: ``text``, ``runtime``, ``threads``, ``advance``, ``on_epoch``.
+        cache: where trained source classifiers lie.
+
+    Returns:
+        The classifier's folder as an encoder, its labels, its validation scores, and whether it was cached.
+    """
+    strategy = table.plan("scratch-gru" if encoder is None else "full")
+    settings = strategy.strategy.config(**({} if encoder is None else _DEFAULTS) | source.settings)
+    runtime: Runtime = task["runtime"]
+    text: TextSettings = task["text"]
+    key = fingerprint_json(
+        {
+            "recipe": _RECIPE,
+            "data": source.loaded.fingerprints,
+            "encoder": "gru" if encoder is None else encoder.fingerprint,
+            "settings": settings.model_dump(mode="json"),
+            "text": [text.max_length, text.truncate],
+            "runtime": [runtime.device, runtime.precision, task["threads"]],
+            "seed": config.seed,
+            "labels": source.loaded.splits.labels.to_json(),
+        }
+    )
+    folder = cache / "sources" / key
+    cached = (folder / model_folder.CARD).is_file()
+    if not cached:
+        splits = source.loaded.splits
+        fitted = table.fit(
+            strategy,
+            Task(splits.labels, splits.train, splits.validation, seed=config.seed, encoder=encoder, **task),
+            settings,
+        )
+        scores = {m: score(m, splits.validation.y, fitted.validation) for m in METRICS}
+        card = {"strategy": strategy.name, "validation": scores, "epochs": fitted.epochs, "fingerprint": key}
+        model_folder.save(fitted.classifier, folder, text=text, check=splits.validation, card=card)
+    card = read_json(folder / model_folder.CARD)
+    return Encoder(str(config.source), folder), Labels.from_json(card["labels"]), card["validation"], cached
+
+
+def existing_source(name: str) -> tuple[Encoder, Labels]:
+    """Find an existing sequence classifier, by folder or hub name, and its labels.
+
+    Raises:
+        ModelError: it is not there, or is no fine-tuned network.
+    """
+    encoder = find_encoder(name)
+    card_file = encoder.folder / model_folder.CARD
+    if card_file.is_file():
+        card = read_json(card_file)
+        if card.get("kind") != "network":
+            raise ModelError(f"--source {name} is a '{card.get('strategy')}' model; a fine-tuned one is needed")
+        return encoder, Labels.from_json(card["labels"])
+    architectures = getattr(encoder.config, "architectures", None) or []
+    if not any(a.endswith("ForSequenceClassification") for a in architectures):
+        raise ModelError(f"--source {name} has no classification head; give it to --encoder, or name a classifier")
+    names = label_names_of(encoder.config)
+    return encoder, Labels(tuple(names), tuple(names))
+
+
+def match_labels(encoder: Encoder, source: Labels, target: Labels, mapping: Mapping[str, str]) -> SourceModel:
+    """Find for each target class the source class of the same name (case and outer blanks do not count).
+
+    Args:
+        encoder: the source classifier's folder.
+        source: its labels.
+        target: the task's labels.
+        mapping: source label names in the target's words (``--map-labels``).
+
+    Raises:
+        ConfigError: the mapping names a label that is not there.
+    """
+    unknown = [f"'{old}' is no source label" for old in mapping if old not in source.names]
+    unknown += [f"'{new}' is no target label" for new in mapping.values() if new not in target.names]
+    if unknown:
+        raise ConfigError(
+            f"--map-labels: {'; '.join(unknown)}. Source labels: {', '.join(source.names)}; "
+            f"target labels: {', '.join(target.names)}"
+        )
+    renamed = [mapping.get(name, name) for name in source.names]
+    at = {_folded(name): i for i, name in enumerate(renamed)}
+    wanted = [_folded(name) for name in target.names]
+    if len(at) == len(renamed) and set(at) == set(wanted):
+        return SourceModel(encoder, source, tuple(at[name] for name in wanted))
+    return SourceModel(
+        encoder,
+        source,
+        None,
+        f"source labels ({', '.join(source.names)}) are not the target's ({', '.join(target.names)}); "
+        "say which mean the same with --map-labels source=target,...",
+    )
+
+
+def _folded(name: str) -> str:
+    return " ".join(name.casefold().split())
+
+
+def source_settings_type(*, gru: bool) -> type[full.FullConfig] | type[scratch_gru.ScratchGruConfig]:
+    """Return the type of ``settings: source: {...}``."""
+    return scratch_gru.ScratchGruConfig if gru else full.FullConfig
