@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from headstart.errors import DataError, MissingExtra, unknown_name
+from headstart.errors import DataError, MissingExtraError, unknown_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -100,13 +100,13 @@ def sample_frame(name: str) -> pd.DataFrame:
 
     Raises:
         DataError: the name is unknown.
-        MissingExtra: the package is not installed.
+        MissingExtraError: the package is not installed.
     """
     if name not in SAMPLES:
         raise DataError(unknown_name("sample", name, SAMPLES))
     package = _package_folder(_SAMPLES_PACKAGE)
     if package is None or not (package / _SAMPLES_FILE).is_file():
-        raise MissingExtra("samples", f"the sample '{name}'")
+        raise MissingExtraError("samples", f"the sample '{name}'")
     import pandas as pd
 
     table = pd.read_csv(package / _SAMPLES_FILE, dtype=str, keep_default_na=False)

@@ -4,7 +4,7 @@
     ├── ConfigError      a setting, flag or YAML key is wrong          (also a ValueError)
     ├── DataError        a file, row, column or label is wrong         (also a ValueError)
     ├── ModelError       an encoder or model folder cannot be used
-    ├── MissingExtra     an optional dependency is not installed       (also an ImportError)
+    ├── MissingExtraError     an optional dependency is not installed       (also an ImportError)
     ├── StorageError     the output cannot be written
     └── StrategyError    one strategy cannot be fitted on this task
 
@@ -53,7 +53,7 @@ class StrategyError(HeadstartError):
     """One strategy cannot be fitted on this task; the comparison goes on without it."""
 
 
-class MissingExtra(HeadstartError, ImportError):
+class MissingExtraError(HeadstartError, ImportError):
     """An optional dependency is not installed.
 
     Args:

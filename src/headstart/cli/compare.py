@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -12,6 +12,11 @@ from headstart.cli.options import AsJson, Data, Quiet, Set, resolve, with_settin
 from headstart.cli.reporting import reporter
 from headstart.experiment.config import ExperimentConfig
 
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+_FEWEST_COLUMNS = 3  # mark, strategy, deciding metric
 _EPILOG = """Examples:
 
 headstart compare reviews.csv --label sentiment
@@ -78,12 +83,31 @@ def _show(record: dict[str, Any], folder: str, config: ExperimentConfig) -> None
     console = Console()
     if not console.is_terminal:
         console = Console(width=140)  # a file or pipe has no width; the table is made for 110
-    console.print(render_table(record))
-    lines = [conclusion(record), f"Record: {folder}/comparison.json"]
+    shown = render_table(record)
+    left_out = fit_to_width(shown, console)
+    console.print(shown)
+    lines = [f"columns left out, for the terminal is narrow: {', '.join(left_out)}"] if left_out else []
+    lines += [conclusion(record), f"Record: {folder}/comparison.json"]
     if record.get("winner") is not None:
         lines += [f"Model:  {folder}/best", f"Next:   {next_command(f'{folder}/best', config)}"]
     for line in lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def fit_to_width(table: Table, console: Console) -> list[str]:
+    """Take columns off the right of a table, in place, until it fits; return their headings.
+
+    Numbers cut to ``0.8...`` would say nothing; what is left out is in the record.
+    """
+    from rich.measure import Measurement
+
+    caption, table.caption = table.caption, None  # wraps by itself
+    left_out = []
+    unbound = console.options.update(width=1000)
+    while Measurement.get(console, unbound, table).maximum > console.width and len(table.columns) > _FEWEST_COLUMNS:
+        left_out.append(str(table.columns.pop().header))
+    table.caption = caption
+    return left_out[::-1]
 
 
 def next_command(model: str, config: ExperimentConfig) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import sys
 import traceback
@@ -17,6 +19,7 @@ from headstart.errors import HeadstartError
 INTERRUPTED = 130
 USER_ERROR = 2
 OUR_ERROR = 1
+_CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
 _HELP = """The best text classifier that a pretrained encoder and a few hundred labeled texts can give, with proof.
 
@@ -101,16 +104,28 @@ def _other(problem: Exception) -> int:
         return _misused(problem)
     if isinstance(problem, typer.Abort):
         return INTERRUPTED
-    if isinstance(problem, OSError) and problem.errno is not None and problem.filename is not None:
-        from headstart.records import storage_error
-
-        return _fail(storage_error(problem.filename, problem), USER_ERROR)
+    full = _storage_problem(problem)
+    if full is not None:
+        return _fail(full, USER_ERROR)
     if os.environ.get("HEADSTART_DEBUG"):
         traceback.print_exception(problem)
     first = (str(problem).strip().splitlines() or ["no message"])[0]
     _say(f"error: {type(problem).__name__}: {first}")
     _say("This is a bug in headstart: please report it with the output of the same command under HEADSTART_DEBUG=1.")
     return OUR_ERROR
+
+
+def _storage_problem(problem: BaseException | None) -> HeadstartError | None:
+    """Return words on a full or unwritable disk, if that is what is behind an error (safetensors has its own type)."""
+    from headstart.records import storage_error
+
+    while problem is not None:
+        if isinstance(problem, OSError) and problem.errno in _CANNOT_WRITE:
+            return storage_error(problem.filename or "the output", problem)
+        if "No space left on device" in str(problem):
+            return storage_error("the output", OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+        problem = problem.__cause__ or problem.__context__
+    return None
 
 
 def _fail(problem: HeadstartError, code: int) -> int:
@@ -160,6 +175,9 @@ def _prepare() -> None:
     """Set what only a program of its own may set: never done on import, and never in a notebook."""
     import warnings
 
+    for stream in (sys.stdout, sys.stderr):  # a terminal without Unicode shows a question mark, not a traceback
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     # Tokenizers warn about forks otherwise; ours run before any.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

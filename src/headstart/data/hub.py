@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from headstart.data.table import Table, cut_long_cells, frame_of_values
-from headstart.errors import DataError, MissingExtra
+from headstart.errors import DataError, MissingExtraError
 
 _HUB_TIMEOUT_SECONDS = 10.0
 _VALIDATION_NAMES = ("validation", "valid", "val", "dev")
@@ -35,7 +35,7 @@ def read_saved_folder(folder: Path) -> Table:
 
     Raises:
         DataError: it is damaged.
-        MissingExtra: the `datasets` library is not installed.
+        MissingExtraError: the `datasets` library is not installed.
     """
     datasets = _library(f"the folder {folder.name}")
     try:
@@ -54,7 +54,7 @@ def read_hub(name: str, *, cache_dir: Path | None = None) -> Table:
 
     Raises:
         DataError: it does not exist, or cannot be reached and is not in the cache.
-        MissingExtra: the `datasets` library is not installed.
+        MissingExtraError: the `datasets` library is not installed.
     """
     datasets = _library(f"'{name}' is no file here; reading it from the Hugging Face hub")
     problems = []
@@ -81,7 +81,7 @@ def _library(purpose: str) -> Any:
     try:
         import datasets
     except ImportError:
-        raise MissingExtra("datasets", purpose) from None
+        raise MissingExtraError("datasets", purpose) from None
     return datasets
 
 

@@ -58,7 +58,7 @@ def load_data(
 
     Raises:
         DataError: something is wrong; all that was found is listed.
-        MissingExtra: an optional package is needed to read the data.
+        MissingExtraError: an optional package is needed to read the data.
     """
     return _load(config, seed, frame, holdout_frame, with_holdout=True)
 
@@ -68,7 +68,7 @@ def load_source(config: DataConfig, *, seed: int) -> Loaded:
 
     Raises:
         DataError: something is wrong; all that was found is listed.
-        MissingExtra: an optional package is needed to read the data.
+        MissingExtraError: an optional package is needed to read the data.
     """
     return _load(config, seed, None, None, with_holdout=False)
 

@@ -48,7 +48,7 @@ def read_table(
 
     Raises:
         DataError: the source is missing, damaged or of an unknown kind.
-        MissingExtra: an optional package is needed to read it.
+        MissingExtraError: an optional package is needed to read it.
     """
     if isinstance(source, pd.DataFrame):
         return _from_frame(source, name or "data")

@@ -10,7 +10,7 @@ import yaml
 from pydantic import BeforeValidator, Field, ValidationError
 
 from headstart.data.config import DataConfig, Names
-from headstart.errors import ConfigError, HeadstartError, did_you_mean, unknown_name
+from headstart.errors import ConfigError, did_you_mean, unknown_name
 from headstart.evaluation.metrics import METRICS
 
 # Settings are read by `headstart compare --help` and shell completion too: torch and the table come when needed.
@@ -229,6 +229,3 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
 def is_experiment_file(path: str) -> bool:
     """Whether a command's argument is an experiment file and not data."""
     return Path(path).suffix.lower() in (".yaml", ".yml")
-
-
-__all__ = ["ExperimentConfig", "HeadstartError", "is_experiment_file", "parse", "read_yaml"]

@@ -13,7 +13,7 @@ import pandas as pd
 from pydantic import BaseModel
 
 from headstart.data.examples import Examples, Splits
-from headstart.errors import HeadstartError, MissingExtra, StorageError, StrategyError
+from headstart.errors import HeadstartError, MissingExtraError, StorageError, StrategyError
 from headstart.evaluation.metrics import METRICS, score
 from headstart.experiment.memory import PeakMemory
 from headstart.models import folder as model_folder
@@ -89,7 +89,7 @@ def run_fit(
         record = base | _fit(fit, task, splits, card, scored)
     except StorageError:
         raise
-    except (MissingExtra, StrategyError) as problem:
+    except (MissingExtraError, StrategyError) as problem:
         record = base | {"status": "skipped", "reason": str(problem)}
     except HeadstartError as problem:
         record = base | {"status": "failed", "reason": str(problem)}

@@ -152,12 +152,18 @@ class _Run:
             assert self.setup.source_data is not None
             data = self.setup.source_data.loaded.splits
             epochs = source_settings_type(gru=self.config.is_gru)(**self.setup.source_data.settings).epochs
-            cost = table.STRATEGIES["scratch-gru" if self.config.is_gru else "full"].cost
-            work.append(epochs * (cost * len(data.train) + len(data.validation)))
+            cost = self._source_cost()
+            work.append(epochs * cost * (len(data.train) + len(data.validation)))
         for plan in self.plans:
             for fit in self.fits[plan.name]:
                 work.append(0.0 if fit.finished() else table.work(plan, fit.config, **sizes))
         return work
+
+    def _source_cost(self) -> float:
+        """Work per source text, in encoder passes over one target text."""
+        cut = self.state["cut"]
+        shorter = cut["source_mean_tokens"] / cut["mean_tokens"] if cut and "source_mean_tokens" in cut else 1.0
+        return table.STRATEGIES["scratch-gru" if self.config.is_gru else "full"].cost * shorter
 
     def _first_rate(self) -> float | None:
         cut, encoder = self.state["cut"], self.setup.encoder
@@ -174,8 +180,7 @@ class _Run:
         if not self._needs_source():
             return _Start(setup.encoder, setup.source)
         assert setup.source_data is not None
-        cost = table.STRATEGIES["scratch-gru" if self.config.is_gru else "full"].cost
-        self.clock.begin("source classifier", cost)
+        self.clock.begin("source classifier", self._source_cost())
         cache = self.cache or self.folder / "cache"
         common = {
             "text": setup.text,

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 
-from headstart.data.examples import Splits
+from headstart.data.examples import Examples, Splits
 from headstart.data.labels import Labels
 from headstart.data.load import Loaded, check_source, load_data
 from headstart.errors import ConfigError, HeadstartError, did_you_mean
@@ -22,7 +22,7 @@ from headstart.experiment.config import ExperimentConfig
 from headstart.experiment.progress import Reporter
 from headstart.experiment.source import SourceData, existing_source, is_labeled_data, match_labels, read_source
 from headstart.models import batching
-from headstart.models.batching import TextSettings
+from headstart.models.batching import TextSettings, Tokens
 from headstart.models.encoders import Encoder, find_encoder, load_tokenizer
 from headstart.models.runtime import Runtime, choose_runtime
 from headstart.strategies.task import SourceModel
@@ -205,17 +205,29 @@ def _tell(setup: Setup, reporter: Reporter) -> None:
 
 
 def cut_shares(setup: Setup) -> dict[str, float] | None:
-    """Return the share of texts cut and of tokens cut off by the encoder's tokenizer, over all splits (0-1)."""
+    """Return the share of texts cut and of tokens cut off by the encoder's tokenizer, over all splits (0-1).
+
+    Beside them ``mean_tokens`` after cutting, and ``source_mean_tokens`` where there is a source file. Counted on
+    all texts, or on 2,000 of them where there are more than 8,000.
+    """
     if setup.encoder is None:
         return None
+    tokenizer = load_tokenizer(setup.encoder.folder)
     splits = setup.splits
-    both = splits.train.concat(splits.validation).concat(splits.holdout)
-    if len(both) > 4 * _SAMPLED_TEXTS:
-        rows = np.random.default_rng(setup.config.seed).choice(len(both), _SAMPLED_TEXTS, replace=False)
-        both = both.take(np.sort(rows))
-    tokens = batching.tokenize(load_tokenizer(setup.encoder.folder), both, setup.text)
+    tokens = _tokens(tokenizer, setup, splits.train.concat(splits.validation).concat(splits.holdout))
     texts, cut = tokens.cut_shares()
-    return {"texts": round(texts, 4), "tokens": round(cut, 4), "mean_tokens": round(float(tokens.lengths.mean()), 1)}
+    found = {"texts": round(texts, 4), "tokens": round(cut, 4), "mean_tokens": round(float(tokens.lengths.mean()), 1)}
+    if setup.source_data is not None:
+        source = _tokens(tokenizer, setup, setup.source_data.loaded.splits.train)
+        found["source_mean_tokens"] = round(float(source.lengths.mean()), 1)
+    return found
+
+
+def _tokens(tokenizer: Any, setup: Setup, examples: Examples) -> Tokens:
+    if len(examples) > 4 * _SAMPLED_TEXTS:
+        rows = np.random.default_rng(setup.config.seed).choice(len(examples), _SAMPLED_TEXTS, replace=False)
+        examples = examples.take(np.sort(rows))
+    return batching.tokenize(tokenizer, examples, setup.text)
 
 
 @contextlib.contextmanager

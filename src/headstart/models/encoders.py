@@ -123,7 +123,7 @@ def hub_folder(hub_name: str, revision: str | None, *, asked: str) -> Path:
     except HFValidationError:
         reason = "it is neither a folder here nor a well-formed hub name"
     except Exception as problem:
-        # The hub client raises errors of several libraries (HTTP, name look-up, offline mode); all mean "not to be had".
+        # The hub client raises errors of several libraries (HTTP, name look-up, offline mode); each means "not there".
         reason = str(problem).strip().splitlines()[0] if str(problem).strip() else type(problem).__name__
     raise ModelError(
         f"encoder '{asked}' is not on this machine and could not be fetched: {reason}. "

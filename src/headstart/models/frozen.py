@@ -11,7 +11,7 @@ import pandas as pd
 
 from headstart.data.examples import Examples
 from headstart.data.labels import Labels
-from headstart.errors import DataError, MissingExtra, ModelError, did_you_mean
+from headstart.errors import DataError, MissingExtraError, ModelError, did_you_mean
 from headstart.models.batching import TextSettings
 from headstart.models.classifier import Advance, Probabilities, softmax
 from headstart.models.encoders import load_body, load_tokenizer, quiet_transformers
@@ -118,7 +118,7 @@ class BoostedHead:
         """Read what `write` wrote.
 
         Raises:
-            MissingExtra: CatBoost is not installed.
+            MissingExtraError: CatBoost is not installed.
             ModelError: the file is damaged.
         """
         catboost = import_catboost("a boosted model")
@@ -141,12 +141,12 @@ def import_catboost(purpose: str) -> Any:
     """Import CatBoost.
 
     Raises:
-        MissingExtra: it is not installed.
+        MissingExtraError: it is not installed.
     """
     try:
         import catboost
     except ImportError as problem:
-        raise MissingExtra("boosted", purpose) from problem
+        raise MissingExtraError("boosted", purpose) from problem
     return catboost
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from headstart.errors import ModelError
+from headstart.errors import MissingExtraError, ModelError
 from headstart.models import folder as model_folder
 from headstart.models.encoders import Encoder, check_safetensors, find_encoder, load_tokenizer
 from headstart.models.predicting import model_folder as winner_or_self
@@ -148,15 +148,20 @@ def _head(found: Inspected) -> Iterator[Tensor]:
             yield Tensor(f"head.{name}", shape, dtype, not buffer, buffer)
     about = {} if found.card is None else found.card["about"]
     if (found.folder / _TREES_FILE).is_file():
-        yield Tensor("head.leaf_values", (_leaves(found.folder),), "F64", True)
+        yield _trees(found.folder)
     if found.kind == "majority":
         yield Tensor("shares", (len(about["shares"]),), "F64", True)
 
 
-def _leaves(folder: Path) -> int:
+def _trees(folder: Path) -> Tensor:
+    """Return CatBoost's leaf values; without CatBoost their number is not known."""
     from headstart.models.frozen import BoostedHead
 
-    return BoostedHead.read(folder, {"columns": (), "categorical": ()}).parameters()
+    try:
+        head = BoostedHead.read(folder, {"columns": (), "categorical": ()})
+    except MissingExtraError:
+        return Tensor(f"head ({_TREES_FILE}, of unknown size without CatBoost)", (), "F64", True, buffer=True)
+    return Tensor("head.leaf_values", (head.parameters(),), "F64", True)
 
 
 def matches(name: str, patterns: Sequence[str]) -> bool:

@@ -65,7 +65,5 @@ def sized(config: Any, sizes: ScratchTransformerConfig) -> Any:
             setattr(changed, name, sizes.dropout)
     width, heads = getattr(changed, "hidden_size", None), getattr(changed, "num_attention_heads", None)
     if width and heads and width % heads:
-        raise ConfigError(
-            f"hidden_size {width} is not a multiple of heads {heads} (settings: scratch-transformer: hidden_size, heads)"
-        )
+        raise ConfigError(f"hidden_size {width} is not a multiple of heads {heads} (settings: scratch-transformer)")
     return changed
