@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from commands import call
 
 from headstart import __version__, catalog
 from headstart.cli import completion, main
@@ -19,18 +20,18 @@ from headstart.strategies.table import known_names
 COMMANDS = ["compare", "fit", "predict", "evaluate", "inspect", "strategies", "encoders"]
 
 
-def test_version(call):
+def test_version():
     assert call("--version") == (0, f"headstart {__version__}\n", "")
 
 
-def test_help_lists_every_command(call):
+def test_help_lists_every_command():
     code, out, _ = call("--help")
     assert code == 0
     assert [name for name in COMMANDS if f" {name} " in out] == COMMANDS
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_each_help_has_text_and_examples(call, name):
+def test_each_help_has_text_and_examples(name):
     code, out, err = call(name, "--help")
     assert (code, err) == (0, "")
     assert "Examples:" in out
@@ -64,7 +65,7 @@ def test_completion_of_a_list_completes_its_last_name_and_offers_none_twice():
     assert "full,lora" in complete("full,")
 
 
-def test_unknown_command_and_flag_name_the_closest(call):
+def test_unknown_command_and_flag_name_the_closest():
     code, out, err = call("comparre")
     assert (code, out) == (2, "")
     assert err.splitlines()[0] == "error: no such command 'comparre'. Did you mean 'compare'?"
@@ -75,8 +76,8 @@ def test_unknown_command_and_flag_name_the_closest(call):
     assert "headstart compare --help" in err
 
 
-def test_every_fault_gets_its_line(call, reviews):
-    code, out, err = call("compare", reviews, "--metric", "f1", "--seeds", "none", "--set", "full.rate=1")
+def test_every_fault_gets_its_line(tmp_path):
+    code, out, err = call("compare", tmp_path / "r.csv", "--metric", "f1", "--seeds", "none", "--set", "full.rate=1")
     assert (code, out) == (2, "")
     lines = err.splitlines()
     assert len(lines) == 3
@@ -94,7 +95,7 @@ def raising(monkeypatch, problem):
     monkeypatch.setattr(main.typer.main, "get_command", lambda _: Broken())
 
 
-def test_a_bug_is_one_line_and_a_traceback_only_on_request(call, monkeypatch):
+def test_a_bug_is_one_line_and_a_traceback_only_on_request(monkeypatch):
     raising(monkeypatch, KeyError("lost"))
     code, out, err = call("encoders")
     assert (code, out) == (1, "")
@@ -105,7 +106,7 @@ def test_a_bug_is_one_line_and_a_traceback_only_on_request(call, monkeypatch):
     assert "Traceback" in call("encoders")[2]
 
 
-def test_faults_warnings_and_interrupts_have_their_codes(call, monkeypatch):
+def test_faults_warnings_and_interrupts_have_their_codes(monkeypatch):
     raising(monkeypatch, ConfigError(["one", "warning: two"]))
     assert call("encoders") == (2, "", "error: one\nwarning: two\n")
     raising(monkeypatch, KeyboardInterrupt())
@@ -120,7 +121,7 @@ def test_faults_warnings_and_interrupts_have_their_codes(call, monkeypatch):
         OSError(errno.EACCES, os.strerror(errno.EACCES), "runs/x"),
     ],
 )
-def test_an_unwritable_disk_is_not_called_a_bug(call, monkeypatch, problem):
+def test_an_unwritable_disk_is_not_called_a_bug(monkeypatch, problem):
     raising(monkeypatch, problem)
     code, out, err = call("encoders")
     assert (code, out) == (2, "")
@@ -135,7 +136,7 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path):
     assert done.stdout.strip() in ("0", "1")
 
 
-def test_encoders_and_strategies_as_json(call):
+def test_encoders_and_strategies_as_json():
     import json
 
     code, out, err = call("encoders", "--json")
@@ -148,7 +149,7 @@ def test_encoders_and_strategies_as_json(call):
     assert found["lora"]["takes_source"] is True
 
 
-def test_strategies_lists_settings_of_one(call):
+def test_strategies_lists_settings_of_one():
     code, out, _ = call("strategies", "source+lora")
     assert code == 0
     assert "lora.rank" in out

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+from commands import call
 
 from headstart.cli.compare import fit_to_width
 from headstart.cli.options import panel, resolve, settings_of
@@ -13,7 +14,7 @@ def _wide(monkeypatch):
     monkeypatch.setenv("COLUMNS", "400")  # descriptions on one line
 
 
-def test_every_setting_is_a_flag_with_its_own_words(call):
+def test_every_setting_is_a_flag_with_its_own_words():
     _, out, _ = call("compare", "--help")
     for name, field in ExperimentConfig.model_fields.items():
         if name in ("data", "settings"):
@@ -28,7 +29,7 @@ def test_no_setting_is_without_a_place_in_help():
     assert homeless == []
 
 
-def test_fit_has_strategy_instead_of_strategies(call):
+def test_fit_has_strategy_instead_of_strategies():
     _, out, _ = call("fit", "--help")
     assert "--strategy " in out
     assert "--strategies" not in out

@@ -1,12 +1,12 @@
-"""Small files and models for the command line's tests."""
+"""What the command line's tests share: one way to run a command, and small files."""
 
 from __future__ import annotations
 
+import contextlib
 import csv
-from collections.abc import Callable, Sequence
+import io
+from collections.abc import Sequence
 from pathlib import Path
-
-import pytest
 
 from headstart.cli.main import run
 
@@ -26,24 +26,9 @@ def labeled_rows(n: int) -> list[tuple[str, str]]:
     return made
 
 
-@pytest.fixture
-def reviews(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A file of 80 labeled texts in the folder the command runs in."""
-    monkeypatch.chdir(tmp_path)
-    return write_csv(tmp_path / "reviews.csv", labeled_rows(80))
-
-
-Call = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def call(capfd: pytest.CaptureFixture[str]) -> Call:
-    """Return a function that runs one command and returns its exit code, stdout and stderr."""
-
-    def called(*arguments: object) -> tuple[int, str, str]:
-        capfd.readouterr()
+def call(*arguments: object) -> tuple[int, str, str]:
+    """Run one command; return its exit code, stdout and stderr."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         code = run([str(a) for a in arguments])
-        out, err = capfd.readouterr()
-        return code, out, err
-
-    return called
+    return code, out.getvalue(), err.getvalue()
