@@ -54,7 +54,8 @@ def test_set_names_everything_that_is_not_of_its_form():
 def test_flags_win_over_the_file_and_settings_mix(tmp_path):
     file = tmp_path / "experiment.yaml"
     file.write_text(
-        "data: a.csv\nmax-length: 64\nseed: 3\nstrategies: [tfidf, full]\nsettings: {full: {epochs: 2, batch_size: 8}}\n"
+        "data: a.csv\nmax-length: 64\nseed: 3\nstrategies: [tfidf, full]\n"
+        "settings: {full: {epochs: 2, batch_size: 8}}\n"
     )
     config = resolve(str(file), {"seed": "5", "strategies": "full"}, ["full.epochs=7"])
     assert (config.data, config.max_length, config.seed, config.strategies) == ("a.csv", 64, 5, ("full",))
