@@ -19,6 +19,17 @@ from typing import Any
 from headstart.errors import StorageError
 
 RECORD_FORMAT = 1
+VOLATILE = frozenset(
+    {
+        "seconds_fit",
+        "seconds_holdout",
+        "texts_per_second",
+        "peak_memory_bytes",
+        "product_rates",
+        "hardware",
+        "versions",
+    }
+)
 _PACKAGES = ("headstart", "torch", "transformers", "tokenizers", "peft", "scikit-learn", "numpy", "pandas", "catboost")
 
 
@@ -127,6 +138,16 @@ def fingerprint_file(path: Path) -> str:
 def folder_size(folder: Path) -> int:
     """Return the bytes of all files below ``folder``."""
     return sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
+
+
+def stable(record: Any) -> Any:
+    """Return a record without what differs from run to run: times, rates, memory, versions, hardware, identifiers.
+
+    Two runs of one configuration with one seed on one machine leave equal stable records.
+    """
+    if isinstance(record, dict):
+        return {k: stable(v) for k, v in record.items() if k not in VOLATILE}
+    return [stable(v) for v in record] if isinstance(record, list) else record
 
 
 def versions() -> dict[str, str]:

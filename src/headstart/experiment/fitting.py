@@ -57,7 +57,9 @@ class Fit:
         if not file.is_file():
             return None
         record: dict[str, Any] = read_json(file)
-        whole = (self.folder / PREDICTIONS).is_file() and record.get("format") == RECORD_FORMAT
+        # The model is needed until the winner is known: a comparison ends by dropping what did not win.
+        files = (self.folder / PREDICTIONS, self.folder / MODEL / model_folder.CARD)
+        whole = all(file.is_file() for file in files) and record.get("format") == RECORD_FORMAT
         return record if whole and record["status"] == "ok" else None
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -62,9 +61,17 @@ def run(
     state = open_folder(config.folder, setup.deciding())
     if (config.folder / COMPARISON).is_file():
         reporter.say(f"{config.folder} is finished; nothing to do (choose another folder with --out to run it again)")
+        _drop_models(config)  # an interruption between the record and the clean-up leaves them
         return Comparison.open(config.folder)
     with preparation.use_threads(setup.threads):
         return _Run(setup, reporter, state).go()
+
+
+def _drop_models(config: ExperimentConfig) -> None:
+    """Drop every fit's model folder, unless they are to be kept; the winner's stands in ``best/``."""
+    if not config.keep_models:
+        for folder in (config.folder / "fits").glob(f"*/*/{MODEL}"):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @dataclass
@@ -311,8 +318,7 @@ class _Run:
             "hardware": hardware(),
         }
         write_json(self.folder / COMPARISON, record)
-        if not config.keep_models:
-            self._drop_models([fit for fits in self.fits.values() for fit in fits])
+        _drop_models(config)
         return Comparison(self.folder, record)
 
     def _keep_best(self, fit: Fit, row: dict[str, Any]) -> None:
@@ -321,10 +327,6 @@ class _Run:
             card = read_json(temporary / CARD)
             card["metrics"]["holdout_intervals"] = row["metrics"]
             write_json(temporary / CARD, card)
-
-    def _drop_models(self, fits: Sequence[Fit]) -> None:
-        for fit in fits:
-            shutil.rmtree(fit.folder / MODEL, ignore_errors=True)
 
     def _finish_tracking(self, tracker: Tracker, comparison: Comparison) -> None:
         best = next((r for r in comparison.record["strategies"] if r["name"] == comparison.winner), None)
