@@ -60,8 +60,8 @@ def evaluate(
     running.use_threads(threads)
     runtime = choose_runtime(device, precision)
     opened = [(name, open_model(name, runtime)) for name in models]
-    columns = running.columns(text) or tuple(str(c) for c in opened[0][1].card["text"]["columns"])
-    table = read_table(data, encoding=encoding, separator=running.character(separator), text=columns)
+    names = running.columns(text) or [str(c) for _, model in opened for c in model.card["text"]["columns"]]
+    table = read_table(data, encoding=encoding, separator=running.character(separator), text=names)
     for line in () if quiet else table.notes:
         running.note(line)
     with running.texts_done(quiet=quiet) as started:

@@ -53,5 +53,5 @@ def fit(
     """
     config = resolve(data, {**given, "strategies": strategy}, set_)
     if config.out is None:
-        config = config.model_copy(update={"name": config.name or f"{config.title}-{strategy}"})
+        config = config.model_copy(update={"name": f"{config.title}-{strategy}"})
     compare_and_show(config, as_json=json_, quiet=quiet)
