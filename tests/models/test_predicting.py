@@ -156,3 +156,10 @@ def test_lone_surrogates_do_not_stop_the_writing(tfidf, tmp_path):
 def test_a_comparison_folder_means_its_winner(tmp_path, tiny_encoder):
     saved("majority", tmp_path / "run" / "best", tiny_encoder)
     assert open_model(tmp_path / "run").card["strategy"] == "majority"
+
+
+def test_a_missing_feature_is_said_to_be_the_models(tfidf, frame):
+    card = {**tfidf.card, "about": {**tfidf.card["about"], "head": {"columns": ["price"]}}}
+    model = model_folder.Model(tfidf.classifier, card)
+    with pytest.raises(DataError, match=r"no column 'price' \(the model was fitted on it\)"):
+        predict_table(model, frame)

@@ -17,7 +17,7 @@ from headstart.evaluation.intervals import evaluate, is_tie, paired_difference
 from headstart.evaluation.metrics import METRICS
 from headstart.models.classifier import Advance
 from headstart.models.folder import Model
-from headstart.models.predicting import columns_read
+from headstart.models.predicting import columns_read, features_named
 
 Floats = npt.NDArray[np.float64]
 
@@ -80,9 +80,10 @@ def evaluate_models(
 def _examples(name: str, model: Model, table: Table, text: Sequence[str], label: str) -> Examples:
     try:
         columns, features = columns_read(model, text)
-        examples = examples_of(
-            table.frame, text=columns, label=label, columns=features, labels=model.labels, name=table.name
-        )
+        with features_named():
+            examples = examples_of(
+                table.frame, text=columns, label=label, columns=features, labels=model.labels, name=table.name
+            )
     except (DataError, ConfigError) as problem:
         faults = problem.faults
         raise DataError([f"{name}: {fault}" for fault in faults]) from problem

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -116,7 +117,17 @@ def model_examples(model: Model, frame: pd.DataFrame, *, text: Sequence[str] = (
         ConfigError: the wrong number of text columns.
     """
     columns, features = columns_read(model, text)
-    return examples_of(frame, text=columns, columns=features, name=name)
+    with features_named():
+        return examples_of(frame, text=columns, columns=features, name=name)
+
+
+@contextlib.contextmanager
+def features_named() -> Iterator[None]:
+    """Say of a missing feature column that the model needs it: where one only predicts, there is no --columns."""
+    try:
+        yield
+    except DataError as problem:
+        raise DataError([f.replace("(--columns)", "(the model was fitted on it)") for f in problem.faults]) from problem
 
 
 def refuse_clash(model: Model, columns: Sequence[Any] | pd.Index, name: str) -> None:
