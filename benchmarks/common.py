@@ -1,0 +1,252 @@
+"""What the benchmarks share: where the data lies, claims and how they are printed, results as JSON."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+import headstart
+from headstart.cli.reporting import LineReporter
+from headstart.experiment.comparison import Comparison
+from headstart.experiment.config import read_yaml
+from headstart.records import hardware, read_json, versions, write_json
+from headstart.report.leaderboard import ordered
+from headstart.report.render import render_table
+
+ROOT = Path(__file__).resolve().parent.parent
+EXAMPLES = ROOT / "examples"
+RESULTS = ROOT / "benchmarks" / "results"
+MAIN = "import sys; from headstart.cli.main import main; sys.exit(main())"
+
+# What may differ between two runs of the same seed: times, rates, memory, and what names this run or machine.
+VOLATILE = (
+    "seconds_fit",
+    "seconds_holdout",
+    "texts_per_second",
+    "peak_memory_bytes",
+    "product_rates",
+    "hardware",
+    "name_of_run",
+    "run_id",
+)
+_SHOWN = ("macro_f1", "accuracy", "roc_auc", "log_loss")
+_COSTS = ("seconds_fit", "texts_per_second", "peak_memory_bytes", "size_bytes", "parameters_trained")
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One thing a benchmark checks.
+
+    Attributes:
+        claim: what is claimed, in words.
+        bound: what it takes.
+        got: what was found.
+        met: whether it holds.
+    """
+
+    claim: str
+    bound: str
+    got: str
+    met: bool
+
+
+def shared_data(name: str) -> Path:
+    """Return a file of the shared data folder: ``$HEADSTART_SHARED/data``, or ``../shared/data`` beside the checkout.
+
+    Raises:
+        SystemExit: it is not there.
+    """
+    given = os.environ.get("HEADSTART_SHARED")
+    folder = (Path(given).expanduser() if given else ROOT.parent / "shared") / "data"
+    if not (folder / name).is_file():
+        raise SystemExit(
+            f"{folder / name} is missing. This benchmark reads a shared set that is not part of the repository: "
+            "put it there, or set HEADSTART_SHARED to the folder above data/."
+        )
+    return folder / name
+
+
+def new_parser(text: str | None, *, out: str) -> argparse.ArgumentParser:
+    """Return a parser with the flags that every benchmark has.
+
+    Args:
+        text: the script's docstring.
+        out: default output folder below ``runs/benchmarks``.
+    """
+    parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", metavar="FILE", type=Path, help="write claims, figures, machine and versions here")
+    parser.add_argument("--quiet", action="store_true", help="only the claims")
+    parser.add_argument("--out", metavar="DIR", default=f"runs/benchmarks/{out}", help="output folder (%(default)s)")
+    parser.add_argument("--threads", type=int, metavar="N", help="processor threads; by default all cores")
+    return parser
+
+
+def add_sizes(parser: argparse.ArgumentParser, *, labeled: int | None, holdout: int | None, seeds: int) -> None:
+    """Add flags that make a benchmark smaller, for a first look; claims are about the defaults."""
+    if labeled is not None:
+        parser.add_argument("--labeled", type=int, default=labeled, metavar="N", help="labels (%(default)s)")
+    if holdout is not None:
+        parser.add_argument("--holdout", type=int, default=holdout, metavar="N", help="held out (%(default)s)")
+    parser.add_argument("--seeds", type=int, default=seeds, metavar="N", help="seeds (%(default)s)")
+    parser.add_argument("--strategies", metavar="NAME,...", help="fewer strategies; their claims are left out")
+
+
+def run_example(file: str, options: argparse.Namespace, **changes: Any) -> Comparison:
+    """Run an experiment of ``examples/`` with some settings changed; ``None`` leaves a setting as it is."""
+    values = read_yaml(EXAMPLES / file)
+    values |= {key: value for key, value in changes.items() if value is not None}
+    values |= {"out": options.out, "tracking": False}
+    if options.threads is not None:
+        values["threads"] = options.threads
+    data = values.pop("data")
+    reporter = LineReporter(Console(stderr=True), values.get("metric", "macro_f1"), quiet=options.quiet)
+    comparison = headstart.compare(data, reporter=reporter, **values)
+    if not options.quiet:
+        Console(width=150).print(render_table(comparison.record))
+    return comparison
+
+
+def value(comparison: Comparison, strategy: str, metric: str) -> float | None:
+    """Return a strategy's mean over seeds on the holdout; None where it was not fitted."""
+    for row in comparison.record["strategies"]:
+        if row["name"] == strategy and row["status"] == "ok":
+            found = row["metrics"][metric]["value"]
+            return None if found is None else float(found)
+    return None
+
+
+def at_least(claim: str, got: float | None, bound: float) -> Claim:
+    """Return the claim that ``got`` is at least ``bound``."""
+    return Claim(claim, f">= {bound:.4g}", said(got), got is not None and got >= bound)
+
+
+def above(claim: str, got: float | None, other: float | None) -> Claim:
+    """Return the claim that ``got`` is above ``other``."""
+    met = got is not None and other is not None and got > other
+    return Claim(claim, f"> {said(other)}", said(got), met)
+
+
+def said(number: float | None) -> str:
+    """Return four decimals, or that there is none."""
+    return "not fitted" if number is None else f"{number:.4f}"
+
+
+def table_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the leaderboard as JSON: per strategy its metrics with intervals and its costs."""
+    return [
+        {
+            "strategy": row["name"],
+            "status": row["status"],
+            "reason": row["reason"],
+            **{metric: _ends(row, metric) for metric in _SHOWN},
+            "validation": row["validation"].get(record["metric"]),
+            **{key: row.get(key) for key in _COSTS},
+        }
+        for row in ordered(record)
+    ]
+
+
+def _ends(row: Mapping[str, Any], metric: str) -> list[float | None]:
+    found = row["metrics"].get(metric) or {}
+    return [found.get("value"), found.get("low"), found.get("high")]
+
+
+def comparison_result(comparison: Comparison) -> dict[str, Any]:
+    """Return what is kept of a comparison in a result file."""
+    record = comparison.record
+    keys = ("metric", "winner", "ties", "rows", "source", "cut", "runtime")
+    return {"table": table_rows(record), **{key: record[key] for key in keys}}
+
+
+def finish(name: str, options: argparse.Namespace, claims: Sequence[Claim], figures: Mapping[str, Any]) -> int:
+    """Print claims, write the result file, and return the exit code: 1 if a claim is not met."""
+    for claim in claims:
+        print(f"{'met    ' if claim.met else 'NOT MET'}  {claim.claim}: {claim.got} (bound {claim.bound})")
+    if options.json is not None:
+        result = {
+            "benchmark": name,
+            "command": " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
+            "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+            "claims": [asdict(claim) for claim in claims],
+            **figures,
+            "machine": hardware(),
+            "versions": versions(),
+        }
+        write_json(options.json, result)
+    return 0 if all(claim.met for claim in claims) else 1
+
+
+# --- runs as a user has them: a process of its own, with a cache of its own ------------------------------------
+
+
+def command(experiment: Path, out: Path, *more: str) -> list[str]:
+    """Return the command line of ``headstart compare``, with this Python."""
+    return [sys.executable, "-c", MAIN, "compare", str(experiment), "--out", str(out), "--quiet", *more]
+
+
+def start(words: Sequence[str], *, cache: Path, log: Path) -> subprocess.Popen[bytes]:
+    """Start a command with an own cache folder; what it prints is added to ``log``."""
+    cache.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as handle:
+        return subprocess.Popen(
+            words, stdout=handle, stderr=subprocess.STDOUT, env={**os.environ, "HEADSTART_CACHE": str(cache)}
+        )
+
+
+def run_to_end(words: Sequence[str], *, cache: Path, log: Path) -> None:
+    """Run a command to its end.
+
+    Raises:
+        SystemExit: it failed; the end of its log is shown.
+    """
+    code = start(words, cache=cache, log=log).wait()
+    if code:
+        raise SystemExit(f"exit code {code}:\n{log.read_text(errors='replace')[-2000:]}")
+
+
+def stable(found: Any) -> Any:
+    """Return a record without what may differ between two runs of the same seed (`VOLATILE`), at any depth."""
+    if isinstance(found, Mapping):
+        return {key: stable(value) for key, value in found.items() if key not in VOLATILE}
+    return [stable(value) for value in found] if isinstance(found, list) else found
+
+
+def differing(one: Any, other: Any, at: str = "") -> Iterator[str]:
+    """Yield the places where two JSON values differ, as ``strategies[3].metrics.accuracy.value: 0.8 / 0.9``."""
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        for key in sorted({*one, *other}):
+            yield from differing(one.get(key), other.get(key), f"{at}.{key}" if at else key)
+    elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        for place, (left, right) in enumerate(zip(one, other, strict=True)):
+            yield from differing(left, right, f"{at}[{place}]")
+    elif one != other:
+        yield f"{at}: {json.dumps(one)[:60]} / {json.dumps(other)[:60]}"
+
+
+def records_of(folder: Path) -> dict[str, Any]:
+    """Return the stable part of a comparison's record and of every fit's, by their place in the folder."""
+    files = [folder / "comparison.json", *sorted((folder / "fits").rglob("record.json"))]
+    return {str(file.relative_to(folder)): stable(read_json(file)) for file in files}
+
+
+def same_files(one: Path, other: Path, pattern: str) -> tuple[int, list[str]]:
+    """Return how many files match ``pattern`` in a folder, and which are not byte for byte the same in the other."""
+    names = sorted(str(file.relative_to(one)) for file in one.glob(pattern) if file.is_file())
+    names += [
+        n for n in sorted(str(f.relative_to(other)) for f in other.glob(pattern) if f.is_file()) if n not in names
+    ]
+    return len(names), [name for name in names if not _same_bytes(one / name, other / name)]
+
+
+def _same_bytes(one: Path, other: Path) -> bool:
+    return one.is_file() and other.is_file() and one.read_bytes() == other.read_bytes()
