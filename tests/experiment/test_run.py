@@ -259,7 +259,8 @@ def test_frames_columns_and_class_weights(tmp_path: Path, tiny_encoder: Path) ->
     heard = Listening()
     comparison = headstart.compare(
         data, encoder=str(tiny_encoder), strategies=["boosted", "tfidf"], columns=["price", "city"],
-        class_weights="balanced", out=str(tmp_path / "run"), reporter=heard, settings={"boosted": {"trees": 20}}, **FAST,
+        class_weights="balanced", out=str(tmp_path / "run"), reporter=heard,
+        settings={"boosted": {"trees": 20}}, **FAST,
     )  # fmt: skip
     boosted = comparison.record["strategies"][0]
     assert boosted["fits"][0]["notes"]["columns"] == ["price", "city"]

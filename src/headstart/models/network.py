@@ -15,6 +15,7 @@ from headstart.models import batching
 from headstart.models.batching import TextSettings, Tokens
 from headstart.models.classifier import Advance, Probabilities, softmax
 from headstart.models.encoders import load_classifier, load_tokenizer, quiet_transformers
+from headstart.models.first_token import use_first_token_only
 from headstart.models.runtime import Runtime
 
 
@@ -32,6 +33,7 @@ class NetworkClassifier:
     kind = "network"
 
     def __init__(self, model: Any, tokenizer: Any, labels: Labels, text: TextSettings, runtime: Runtime) -> None:
+        use_first_token_only(model)
         self.model = model
         self.tokenizer = tokenizer
         self.labels = labels
