@@ -6,6 +6,7 @@ import argparse
 import datetime
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -36,8 +37,6 @@ VOLATILE = (
     "peak_memory_bytes",
     "product_rates",
     "hardware",
-    "name_of_run",
-    "run_id",
 )
 _SHOWN = ("macro_f1", "accuracy", "roc_auc", "log_loss")
 _COSTS = ("seconds_fit", "texts_per_second", "peak_memory_bytes", "size_bytes", "parameters_trained")
@@ -175,7 +174,7 @@ def finish(name: str, options: argparse.Namespace, claims: Sequence[Claim], figu
     if options.json is not None:
         result = {
             "benchmark": name,
-            "command": " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
+            "command": _command_line(sys.argv),
             "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
             "claims": [asdict(claim) for claim in claims],
             **figures,
@@ -184,6 +183,18 @@ def finish(name: str, options: argparse.Namespace, claims: Sequence[Claim], figu
         }
         write_json(options.json, result)
     return 0 if all(claim.met for claim in claims) else 1
+
+
+def _command_line(words: Sequence[str]) -> str:
+    """Return the command without the flags that only say where its output goes."""
+    kept = [f"benchmarks/{Path(words[0]).name}"]
+    rest = iter(words[1:])
+    for word in rest:
+        if word in ("--json", "--out"):
+            next(rest, None)
+        elif word != "--quiet" and not word.startswith(("--json=", "--out=")):
+            kept.append(word)
+    return shlex.join(["python", *kept])
 
 
 # --- runs as a user has them: a process of its own, with a cache of its own ------------------------------------

@@ -31,7 +31,7 @@ from headstart.catalog import sample_frame
 from headstart.cli.reporting import LineReporter
 from headstart.cli.tables import show, table
 from headstart.data.load import load_data
-from headstart.errors import did_you_mean
+from headstart.errors import unknown_name
 from headstart.experiment.config import parse, read_yaml
 from headstart.records import fingerprint_json
 
@@ -54,9 +54,7 @@ def main() -> int:
     names = options.datasets.split(",")
     unknown = [name for name in names if name not in DATASETS]
     if unknown:
-        raise SystemExit(
-            f"set '{unknown[0]}' is unknown; known: {', '.join(DATASETS)}.{did_you_mean(unknown[0], DATASETS)}"
-        )
+        raise SystemExit(unknown_name("set", unknown[0], DATASETS, "--datasets"))
     rows = []
     for name in names:
         frame = tuning_frame(name)

@@ -19,7 +19,10 @@ import yaml
 from common import Claim, command, differing, finish, new_parser, records_of, run_to_end, same_files
 from headstart.catalog import sample_frame
 
-_ALL = "majority,tfidf,scratch-gru,scratch-transformer,as-is,linear-probe,boosted,partial,full,lora,source+full,source+lora"
+_ALL = (
+    "majority,tfidf,scratch-gru,scratch-transformer,as-is,linear-probe,boosted,partial,full,lora,"
+    "source+full,source+lora"
+)
 _SHOWN = 10
 
 

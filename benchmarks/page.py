@@ -1,0 +1,259 @@
+"""Write docs/benchmarks.md and docs/defaults.md from benchmarks/results/*.json: no figure is typed by hand.
+
+python benchmarks/page.py            # write both pages
+python benchmarks/page.py --check    # exit code 1 if a page is not what the results say
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from common import RESULTS, ROOT
+from headstart.records import read_json
+from headstart.report.words import count, seconds, size
+from headstart.strategies.table import config_for, plan
+
+Result = Mapping[str, Any]
+BENCHMARKS_PAGE = ROOT / "docs" / "benchmarks.md"
+DEFAULTS_PAGE = ROOT / "docs" / "defaults.md"
+_NOT_RUN = "*No results yet: run the command above, then `python benchmarks/page.py`.*"
+
+
+@dataclass(frozen=True)
+class Section:
+    """One benchmark on the page.
+
+    Attributes:
+        stem: name of its result file, without ``.json``.
+        title: heading.
+        text: what it shows.
+        command: how it is run.
+    """
+
+    stem: str
+    title: str
+    text: str
+    command: str
+
+
+_SECTIONS = (
+    Section(
+        "film_to_hotel",
+        "Film snippets to hotel remarks",
+        "8,530 critics' snippets are the source, 600 hotel remarks the labels, 2,000 are held out; three seeds. "
+        "Explained in [examples/hotel_remarks.md](../examples/hotel_remarks.md).",
+        "python benchmarks/film_to_hotel.py --json benchmarks/results/film_to_hotel.json",
+    ),
+    Section(
+        "film_to_hotel_gru",
+        "The same with a GRU as encoder",
+        "No pretrained encoder: a GRU is trained on the snippets and transferred. "
+        "Explained in [examples/hotel_remarks_gru.md](../examples/hotel_remarks_gru.md).",
+        "python benchmarks/film_to_hotel.py --encoder gru --json benchmarks/results/film_to_hotel_gru.json",
+    ),
+    Section(
+        "finance_to_fashion",
+        "Finance headlines to clothing reviews",
+        "Three classes, 600 labels, 2,000 held out, three seeds, judged by macro-F1. "
+        "Explained in [examples/clothing_reviews.md](../examples/clothing_reviews.md).",
+        "python benchmarks/finance_to_fashion.py --json benchmarks/results/finance_to_fashion.json",
+    ),
+    Section(
+        "sst2",
+        "SST-2, the whole train set",
+        "Every weight of MiniLM is fine-tuned; dev is the holdout and chooses nothing. "
+        "Explained in [examples/sst2.md](../examples/sst2.md).",
+        "python benchmarks/sst2.py --json benchmarks/results/sst2.json",
+    ),
+    Section(
+        "same_seed",
+        "The same seed twice",
+        "Three processes with empty caches: seed 0, seed 0 again, seed 1. "
+        "Explained in [examples/same_seed.md](../examples/same_seed.md).",
+        "python benchmarks/same_seed.py --json benchmarks/results/same_seed.json",
+    ),
+    Section(
+        "killed",
+        "Killed at three points",
+        "The demo, undisturbed and killed three times with `kill -9`. "
+        "Explained in [examples/interrupted.md](../examples/interrupted.md).",
+        "python benchmarks/killed.py --json benchmarks/results/killed.json",
+    ),
+)
+_BENCHMARKS_HEAD = """# Benchmarks
+
+This page is written by `benchmarks/page.py` from the files in `benchmarks/results/`; do not edit it.
+
+Each command prints what is claimed, the bound, what was found and whether the claim is met, and ends with exit code 1
+if one is not. The data of most benchmarks is not part of the repository: it is looked for in `../shared/data` beside
+the checkout, or in `$HEADSTART_SHARED/data`.
+
+Scores are means over seeds on the holdout with their 95% interval; rows are sorted by validation, which chooses.
+"""
+_DEFAULTS_HEAD = """# How the defaults were chosen
+
+This page is written by `benchmarks/page.py` from `benchmarks/results/defaults_*.json`; do not edit it.
+
+`benchmarks/defaults.py` fits candidates of one strategy's settings on several sets and ranks them within each set by
+macro-F1 on rows held out for this purpose; the mean rank over the sets decides, and the mean macro-F1 breaks ties.
+Rows that the other benchmarks hold out are removed before anything is drawn, so that no default is chosen on rows
+that later qualify a claim. A mean rank is a coarse judge: neighbors in these tables are often equal within chance, and then the
+cheaper setting or the usual one was kept.
+
+The column *default* marks the candidate that equals the defaults in the code.
+"""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing; say which pages are out of date")
+    check = parser.parse_args().check
+    stale = [page for page, text in pages().items() if not page.is_file() or page.read_text(encoding="utf-8") != text]
+    for page in stale:
+        print(f"{page.relative_to(ROOT)} {'is out of date: run python benchmarks/page.py' if check else 'written'}")
+        if not check:
+            page.write_text(pages()[page], encoding="utf-8")
+    return 1 if check and stale else 0
+
+
+def pages(results: Path = RESULTS) -> dict[Path, str]:
+    """Return each page's text as the result files say it."""
+    found = {file.stem: read_json(file) for file in sorted(results.glob("*.json"))}
+    return {BENCHMARKS_PAGE: benchmarks_page(found), DEFAULTS_PAGE: defaults_page(found)}
+
+
+def benchmarks_page(results: Mapping[str, Result]) -> str:
+    """Return the text of docs/benchmarks.md."""
+    parts = [_BENCHMARKS_HEAD]
+    for section in _SECTIONS:
+        result = results.get(section.stem)
+        body = _NOT_RUN if result is None else "\n\n".join(_result_parts(result))
+        parts.append(f"## {section.title}\n\n{section.text}\n\n```text\n{section.command}\n```\n\n{body}\n")
+    return "\n".join(parts)
+
+
+def _result_parts(result: Result) -> list[str]:
+    parts = [_claims(result["claims"])]
+    if result.get("speed"):
+        speed = result["speed"]
+        parts.append(
+            f"Trained on {speed['samples']:,} texts in {speed['seconds']:.0f} seconds, scoring of validation included: "
+            f"{speed['samples_per_second']:.0f} texts per second."
+        )
+    if result.get("table"):
+        parts.append(_scores(result["table"]))
+        parts.append(f"Winner by validation: `{result['winner']}`.{_ties(result['ties'])}")
+    if result.get("kills"):
+        parts.append(_kills(result))
+    parts.append(_machine(result))
+    return parts
+
+
+def _claims(claims: Sequence[Result]) -> str:
+    rows = [[c["claim"], c["bound"], c["got"], "yes" if c["met"] else "**no**"] for c in claims]
+    return markdown(["claim", "bound", "got", "met"], rows)
+
+
+def _scores(rows: Sequence[Result]) -> str:
+    cells = [
+        [
+            f"`{row['strategy']}`",
+            *(_interval(row[metric]) for metric in ("macro_f1", "accuracy", "roc_auc")),
+            seconds(row["seconds_fit"]),
+            count(row["texts_per_second"]),
+            size(row["peak_memory_bytes"]),
+            count(row["parameters_trained"]),
+        ]
+        if row["status"] == "ok"
+        else [f"`{row['strategy']}`", f"{row['status']}: {row['reason']}", *[""] * 6]
+        for row in rows
+    ]
+    names = ["strategy", "macro-F1", "accuracy", "ROC AUC", "fit", "texts/s", "memory", "trained"]
+    return markdown(names, cells)
+
+
+def _interval(ends: Sequence[float | None]) -> str:
+    value, low, high = ends
+    if value is None:
+        return "–"  # noqa: RUF001  # a dash for what is not defined
+    return f"{value:.3f}" if low is None or high is None else f"{value:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def _ties(names: Sequence[str]) -> str:
+    return f" The holdout cannot tell it from {', '.join(f'`{name}`' for name in names)}." if names else ""
+
+
+def _kills(result: Result) -> str:
+    rows = [[f"{kill['seconds']:.0f}", str(len(kill["fits_finished"]))] for kill in result["kills"]]
+    table = markdown(["killed after seconds of running", "fits finished by then"], rows)
+    return f"Undisturbed it took {result['seconds_undisturbed']:.0f} seconds.\n\n{table}"
+
+
+def _machine(result: Result) -> str:
+    machine, used = result["machine"], result.get("runtime") or {}
+    rates = ", ".join(f"{name} {rate:.0f}" for name, rate in (used.get("product_rates") or {}).items())
+    arithmetic = f"; {used['precision']}, {used['threads']} threads" if used else ""
+    measured = f"; matrix products measured at GFLOP/s: {rates}" if rates else ""
+    names = ("python", "headstart", "torch", "transformers")
+    versions = ", ".join(f"{name} {result['versions'][name]}" for name in names if name in result["versions"])
+    return (
+        f"{result['date']}, {machine['processor']}, {machine['cores']} cores, "
+        f"{size(machine['memory_bytes'])} of memory{arithmetic}{measured}; {versions}."
+    )
+
+
+def defaults_page(results: Mapping[str, Result]) -> str:
+    """Return the text of docs/defaults.md."""
+    found = [result for stem, result in results.items() if stem.startswith("defaults_")]
+    parts = [_DEFAULTS_HEAD, *(_ranking(result) for result in found)]
+    if not found:
+        command = "python benchmarks/defaults.py --strategy full --set learning_rate=5e-5,1e-4,2e-4 \\\n"
+        command += "    --json benchmarks/results/defaults_full.json"
+        parts.append(f"```text\n{command}\n```\n\n{_NOT_RUN}\n")
+    return "\n".join(parts)
+
+
+def _ranking(result: Result) -> str:
+    sets = result["datasets"]
+    rows = [
+        [
+            ", ".join(f"{key}={_short(value)}" for key, value in row["candidate"].items()) or "(defaults)",
+            "yes" if is_default(result["strategy"], row["candidate"]) else "",
+            f"{row['rank']:.2f}",
+            f"{row['macro_f1']:.4f}",
+            f"{row['log_loss']:.4f}",
+            f"{row['seconds']:.1f}",
+            *(f"{row['per_dataset'][name]:.4f}" for name in sets),
+        ]
+        for row in result["ranking"]
+    ]
+    names = ["settings", "default", "mean rank", "mean macro-F1", "mean log loss", "seconds", *sets]
+    note = f"{result['labeled']} labels, {result['seeds']} seeds. {_machine(result)}"
+    return f"## `{result['strategy']}`\n\n```text\n{result['command']}\n```\n\n{markdown(names, rows)}\n\n{note}\n"
+
+
+def is_default(strategy: str, candidate: Mapping[str, Any]) -> bool:
+    """Whether a candidate of a strategy equals its defaults in the code; unknown where it sets another's."""
+    if any("." in key for key in candidate):
+        return False
+    chosen = plan(strategy)
+    return config_for(chosen, {}) == config_for(chosen, {strategy: dict(candidate)})
+
+
+def _short(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def markdown(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a Markdown table."""
+    lines = [names, ["---"] * len(names), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
