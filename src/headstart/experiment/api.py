@@ -48,7 +48,8 @@ def compare(
         values["data"] = str(data)
     if holdout is not None and holdout_frame is None:
         values["holdout"] = str(holdout)
-    config = parse(values | settings, where)
+    words = {name.replace("-", "_"): value for name, value in values.items()}  # as in YAML; settings have no dashes
+    config = parse(words | settings, where)
     return run(config, reporter=reporter or Silent(), frame=frame, holdout_frame=holdout_frame)
 
 
@@ -61,4 +62,7 @@ def fit(data: str | Path | pd.DataFrame, strategy: str, **settings: Any) -> Comp
     """
     if "strategies" in settings:
         raise ConfigError("fit takes one strategy; use compare for several")
-    return compare(data, strategies=[strategy], **settings)
+    name = settings.pop("name", None)
+    if name is None:
+        name = "dataframe" if isinstance(data, pd.DataFrame) else Path(data).stem
+    return compare(data, strategies=[strategy], name=f"{name}-{strategy}", **settings)

@@ -122,6 +122,7 @@ def _fit(fit: Fit, task: Task, splits: Splits, card: dict[str, Any], scored: Adv
             "strategy": fit.plan.name,
             "seed": fit.seed,
             **card,
+            **({} if fitted.trained is None else {"trained": list(fitted.trained)}),
             "metrics": {"validation": validation_scores, "holdout": scores},
         },
     )

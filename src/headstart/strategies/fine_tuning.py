@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -45,6 +46,7 @@ def fine_tune(
         finish: changes the trained network in place before it is handed out (merging adapters, say).
     """
     classifier = build()
+    names = trained_names(classifier.model)
     trained = sum(p.numel() for p in classifier.model.parameters() if p.requires_grad)
     held = _data(classifier, task.validation)
     history = _train(task, classifier, task.train, held, config)
@@ -56,7 +58,19 @@ def fine_tune(
     if finish is not None:
         finish(classifier)
     notes = {"best_epoch": history.best_epoch, "refit": config.refit}
-    return Fitted(classifier, validation, trained, history.epochs, notes)
+    return Fitted(classifier, validation, trained, history.epochs, names, notes)
+
+
+def trained_names(model: Any) -> tuple[str, ...] | None:
+    """Return the names that trained parameters will be saved under; None where every one is trained.
+
+    An adapter counts as its layer's weight, which it is merged into.
+    """
+    parameters = dict(model.named_parameters())
+    if all(p.requires_grad for p in parameters.values()):
+        return None
+    names = (name.removeprefix("base_model.model.") for name, p in parameters.items() if p.requires_grad)
+    return tuple(dict.fromkeys(re.sub(r"\.lora_\w+(\.default)?(\.weight)?$", ".weight", name) for name in names))
 
 
 def _train(

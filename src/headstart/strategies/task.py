@@ -94,6 +94,7 @@ class Fitted:
         validation: probabilities of the validation texts, shape (N, C), by a model that has not seen them.
         parameters_trained: how many numbers were fitted.
         epochs: figures per epoch, empty for heads that are solved.
+        trained: names of the trained parameters as they are saved, where not all of them were.
         notes: what was chosen, for the record (``best_epoch``, ``regularization``, ...).
     """
 
@@ -101,6 +102,7 @@ class Fitted:
     validation: Probabilities
     parameters_trained: int
     epochs: list[dict[str, float]] = field(default_factory=list)
+    trained: tuple[str, ...] | None = None
     notes: dict[str, Any] = field(default_factory=dict)
 
 
