@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,14 +11,18 @@ from typing import Any
 import numpy as np
 import pytest
 
+# Read when torch is first imported: networks this small only lose by sharing work out, above all on a busy machine.
+os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
+
 POSITIVE = ("good", "great", "lovely", "superb", "charming", "warm", "bright", "brilliant")
 NEGATIVE = ("bad", "awful", "boring", "dull", "weak", "poor", "cold", "dreadful")
 MIDDLING = ("fair", "plain", "average", "usual", "common", "medium", "normal", "ordinary")
-NEUTRAL = tuple(
-    "the a an this that film movie story plot actor scene room hotel dress it was is and but very quite rather "
-    "of in on with for to by at from as we they he she you i had has have been be not no so then there here "
-    "first second last one two three day night week year time place people man woman child music end start".split()
-)
+_NEUTRAL = """
+the a an this that film movie story plot actor scene room hotel dress it was is and but very quite rather
+of in on with for to by at from as we they he she you i had has have been be not no so then there here
+first second last one two three day night week year time place people man woman child music end start
+"""
+NEUTRAL = tuple(_NEUTRAL.split())
 PIECES = ("##s", "##ed", "##ing", "##ly", "un", "##a", "##b", "##c", "b", "c", "d", "##d", "##e", "##n", ".", ",", "!")
 SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 VOCABULARY = list(dict.fromkeys([*SPECIALS, *NEUTRAL, *POSITIVE, *NEGATIVE, *MIDDLING, *PIECES]))
@@ -212,3 +217,59 @@ def tiny_task(
         "encoder": None if encoder is None else Encoder(str(encoder), encoder),
     }
     return Task(**{**fields, **changes})
+
+
+# Tiny networks learn in a second at rates that would ruin pretrained ones.
+_NETWORK = {"learning_rate": 5e-3, "epochs": 8, "batch_size": 8, "patience": 8}
+QUICK: dict[str, dict[str, Any]] = {
+    "scratch-gru": {
+        **_NETWORK,
+        "learning_rate": 2e-2,
+        "epochs": 15,
+        "dropout": 0.1,
+        "min_count": 1,
+        "embedding_size": 16,
+        "hidden_size": 8,
+    },
+    "scratch-transformer": _NETWORK,
+    "boosted": {"trees": 60, "learning_rate": 0.2},
+    "partial": {**_NETWORK, "epochs": 12},
+    "full": _NETWORK,
+    "lora": {**_NETWORK, "learning_rate": 1e-2},
+}
+
+
+def fit_strategy(name: str, task: Any, **settings: Any) -> Any:
+    """Fit a strategy, settings for tiny networks first, ``settings`` over them; return its `Fitted`."""
+    from headstart.strategies import table
+
+    plan = table.plan(name)
+    values = {**QUICK.get(plan.strategy.name, {}), **settings}
+    return table.fit(plan, task, table.config_for(plan, {plan.strategy.name: values}))
+
+
+def source_model(folder: Path, encoder: Path, values: tuple[Any, ...], order: tuple[int, ...] | None) -> Any:
+    """Train a source classifier with label ``values`` on texts of its own, save it, return its `SourceModel`."""
+    from headstart.models import folder as model_folder
+    from headstart.models.encoders import Encoder
+    from headstart.strategies.task import SourceModel
+
+    task = tiny_task(values=values, data_seed=5, encoder=encoder)
+    fitted = fit_strategy("full", task)
+    model_folder.save(fitted.classifier, folder, text=task.text, check=task.validation, card={"strategy": "full"})
+    return SourceModel(Encoder(str(folder), folder), task.labels, order, "" if order else "the labels do not match")
+
+
+@pytest.fixture(scope="session")
+def sources(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Any]:
+    """Return a function from a number of classes (2 or 3) to a source model with as many, made once."""
+    made: dict[int, Any] = {}
+
+    def make(classes: int = 2) -> Any:
+        if classes not in made:
+            values = ("bad", "good", "middling")[:classes]
+            folder = tmp_path_factory.mktemp("sources") / f"source-{classes}"
+            made[classes] = source_model(folder, tiny_encoder, values, tuple(range(classes)))
+        return made[classes]
+
+    return make
