@@ -22,7 +22,7 @@ from headstart.experiment.config import ExperimentConfig
 from headstart.experiment.progress import Reporter
 from headstart.experiment.source import SourceData, existing_source, is_labeled_data, match_labels, read_source
 from headstart.models import batching
-from headstart.models.batching import TextSettings, Tokens
+from headstart.models.batching import TextSettings, Tokens, Truncate
 from headstart.models.encoders import Encoder, find_encoder, load_tokenizer
 from headstart.models.runtime import Runtime, choose_runtime
 from headstart.strategies.task import SourceModel
@@ -115,9 +115,13 @@ def set_up(
         encoder=encoder,
         source_data=source_data,
         source=source,
-        text=_text(config, [e for e in (encoder, source.encoder if source else None) if e is not None]),
+        text=text_settings(
+            config.max_length,
+            config.truncate,
+            [e for e in (encoder, source.encoder if source else None) if e is not None],
+        ),
         runtime=choose_runtime(config.device, config.precision),
-        threads=config.threads or _cores(),
+        threads=config.threads or cores(),
         class_weights=class_weights(config.class_weights, labels, loaded.splits.train.y),
     )
     _tell(setup, reporter)
@@ -147,11 +151,16 @@ class _Faults:
             raise ConfigError([f for p in self.problems for f in getattr(p, "faults", (str(p),))])
 
 
-def _text(config: ExperimentConfig, encoders: list[Encoder]) -> TextSettings:
+def text_settings(max_length: int | None, truncate: Truncate, encoders: list[Encoder]) -> TextSettings:
+    """Return how texts are cut: as wanted, or at 256 tokens or the encoders' limit.
+
+    Raises:
+        ConfigError: an encoder cannot read so many tokens.
+    """
     limit = min([e.token_limit() for e in encoders], default=1 << 20)
-    if config.max_length is not None and config.max_length > limit:
-        raise ConfigError(f"--max-length {config.max_length} is more than this encoder can read: {limit} tokens")
-    return TextSettings(config.max_length or min(_DEFAULT_LENGTH, limit), config.truncate)
+    if max_length is not None and max_length > limit:
+        raise ConfigError(f"--max-length {max_length} is more than this encoder can read: {limit} tokens")
+    return TextSettings(max_length or min(_DEFAULT_LENGTH, limit), truncate)
 
 
 def class_weights(
@@ -241,7 +250,8 @@ def use_threads(threads: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _cores() -> int:
+def cores() -> int:
+    """Return the processor cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
