@@ -20,6 +20,7 @@ import headstart
 from headstart.cli.reporting import LineReporter
 from headstart.experiment.comparison import Comparison
 from headstart.experiment.config import read_yaml
+from headstart.models.runtime import keep_freed_memory
 from headstart.records import hardware, read_json, versions, write_json
 from headstart.report.leaderboard import ordered
 from headstart.report.render import render_table
@@ -108,6 +109,7 @@ def run_example(file: str, options: argparse.Namespace, **changes: Any) -> Compa
     if options.threads is not None:
         values["threads"] = options.threads
     data = values.pop("data")
+    keep_freed_memory()  # as the command line does
     reporter = LineReporter(Console(stderr=True), values.get("metric", "macro_f1"), quiet=options.quiet)
     comparison = headstart.compare(data, reporter=reporter, **values)
     if not options.quiet:

@@ -102,8 +102,8 @@ This page is written by `benchmarks/page.py` from `benchmarks/results/defaults_*
 `benchmarks/defaults.py` fits candidates of one strategy's settings on several sets and ranks them within each set by
 macro-F1 on rows held out for this purpose; the mean rank over the sets decides, and the mean macro-F1 breaks ties.
 Rows that the other benchmarks hold out are removed before anything is drawn, so that no default is chosen on rows
-that later qualify a claim. A mean rank is a coarse judge: neighbors in these tables are often equal within chance, and then the
-cheaper setting or the usual one was kept.
+that later qualify a claim. A mean rank is a coarse judge: neighbors in these tables are often equal within chance,
+and then the cheaper setting or the usual one was kept.
 
 The column *default* marks the candidate that equals the defaults in the code.
 """
