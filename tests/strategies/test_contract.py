@@ -184,7 +184,7 @@ def test_one_class_is_refused(name: str, make: Make) -> None:
 def test_class_weights_shift_probabilities(name: str, make: Make) -> None:
     task = make(name, n=40, n_validation=12)
     blurred = dataclasses.replace(task.train, y=np.where(np.arange(40) % 4 == 0, 1 - task.train.y, task.train.y))
-    settings = {"epochs": 3, "learning_rate": 3e-3} if short(name) else {}
+    settings = {"epochs": 4} if short(name) else {}
 
     def mean_of_second(weights: list[float]) -> float:
         weighted = dataclasses.replace(task, train=blurred, class_weights=np.array(weights))

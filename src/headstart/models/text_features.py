@@ -1,30 +1,32 @@
-"""An encoder as a scikit-learn transformer: texts in, features out, to stand beside other columns."""
+"""A frozen encoder as a scikit-learn transformer: texts to features that any scikit-learn model takes."""
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from collections.abc import Sequence
+from functools import cache
+from typing import Any, Self
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from headstart.data.examples import Examples
-from headstart.errors import DataError
-from headstart.models.batching import TextSettings, Truncate
+from headstart.errors import ConfigError, DataError, unknown_name
+from headstart.models.batching import TRUNCATIONS, TextSettings
 from headstart.models.encoders import Encoder, find_encoder, load_body, load_tokenizer
 from headstart.models.features import FeatureExtractor, Features, cache_folder
-from headstart.models.runtime import choose_runtime
+from headstart.models.runtime import Runtime, choose_runtime
 
 _DEFAULT_LENGTH = 256
 
 
-class TextFeatures(TransformerMixin, BaseEstimator):
-    """Mean-pooled states of a frozen pretrained encoder, for any scikit-learn model.
+class TextFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    """Mean-pooled states of a pretrained encoder that is not trained: N texts to features (N, D).
 
-    Works in ``Pipeline`` and ``ColumnTransformer``; features are kept on disk and never computed twice. Copies and
-    clones are light: the encoder itself is opened when it is first needed.
+    Works in a `Pipeline`, in a `ColumnTransformer` (name one column), with `set_output` and `clone`. The network is
+    never part of a copy, which loads its own when first used.
 
     Args:
         encoder: catalog name, local folder or hub name.
@@ -32,11 +34,13 @@ class TextFeatures(TransformerMixin, BaseEstimator):
         max_length: most tokens per text; by default 256 or the encoder's limit.
         truncate: part of a longer text that is kept: ``head``, ``tail`` or ``head-tail``.
         precision: ``auto`` (measured), ``float32`` or ``bfloat16``.
-        device: ``auto``, ``cpu``, ``cuda``, ...
-        cache: keep features on disk (``$HEADSTART_CACHE``, or the user's cache folder).
+        device: ``auto`` or a torch device name.
+        cache: keep features on disk (``$HEADSTART_CACHE``), so that the same texts are never computed twice.
 
     Attributes:
-        n_features_out_: number of features D.
+        encoder_: the encoder as found on disk.
+        text_: maximum length and truncation that are used.
+        runtime_: device and precision that are used.
     """
 
     def __init__(
@@ -45,7 +49,7 @@ class TextFeatures(TransformerMixin, BaseEstimator):
         *,
         layer: int = -1,
         max_length: int | None = None,
-        truncate: Truncate = "head",
+        truncate: str = "head",
         precision: str = "auto",
         device: str = "auto",
         cache: bool = True,
@@ -58,88 +62,145 @@ class TextFeatures(TransformerMixin, BaseEstimator):
         self.device = device
         self.cache = cache
 
-    def fit(self, X: Any, y: Any = None) -> TextFeatures:
-        """Find the encoder and check the texts; nothing is learned from them.
+    def fit(self, X: Any, y: object = None) -> Self:
+        """Find the encoder and check the settings; nothing is learnt from the texts.
 
         Args:
-            X: N texts: a list, array or Series of strings, or a DataFrame or array with one column.
+            X: N texts: a list, Series or array of strings, or a table of one column.
             y: not used.
 
         Raises:
+            ConfigError: a setting is wrong.
+            DataError: ``X`` does not hold texts.
             ModelError: the encoder is not there.
-            DataError: ``X`` is not one column of texts.
         """
-        one_column(X)
-        found = find_encoder(self.encoder)
-        self.n_features_out_ = _width(found)
-        self._found = found
-        self._extractor: FeatureExtractor | None = None
+        texts = as_texts(X)
+        if not texts:
+            raise DataError("there are no texts to fit on (0 samples)")
+        self.encoder_ = find_encoder(str(self.encoder))
+        self.text_ = text_settings([self.encoder_], self.max_length, self.truncate)
+        self.runtime_ = measured_runtime(self.device, self.precision)
+        self._extractor = self._load()
+        self._extractor(Examples.of(texts[:1]))  # an unknown layer is said now and not after the long part
+        remember_columns(self, X)
         return self
 
     def transform(self, X: Any) -> Features:
-        """Return features (N, D), float32."""
-        check_is_fitted(self, "n_features_out_")
-        texts = one_column(X)
-        if not texts:
-            return np.zeros((0, self.n_features_out_), dtype=np.float32)
-        if self._extractor is None:
-            self._extractor = self._open()
-        return self._extractor(Examples.of(texts))
+        """Return features, shape (N, D), float32.
 
-    def get_feature_names_out(self, input_features: Any = None) -> npt.NDArray[np.object_]:
-        """Return ``text0`` ... ``text{D-1}``."""
-        check_is_fitted(self, "n_features_out_")
-        return np.asarray([f"text{i}" for i in range(self.n_features_out_)], dtype=object)
+        Args:
+            X: N texts, as for `fit`.
+        """
+        check_is_fitted(self)
+        if not hasattr(self, "_extractor"):  # a copy: the network is not part of it
+            self._extractor = self._load()
+        self._extractor.cache = cache_folder() if self.cache else None
+        return self._extractor(Examples.of(as_texts(X)))
 
-    def _open(self) -> FeatureExtractor:
-        found: Encoder = self._found
-        length = self.max_length or min(_DEFAULT_LENGTH, found.token_limit())
+    def _load(self) -> FeatureExtractor:
+        folder = self.encoder_.folder
         return FeatureExtractor(
-            load_body(found.folder),
-            load_tokenizer(found.folder),
-            TextSettings(length, self.truncate),
-            choose_runtime(self.device, self.precision),
+            load_body(folder),
+            load_tokenizer(folder),
+            self.text_,
+            self.runtime_,
             layer=self.layer,
-            key=found.fingerprint,
-            cache=cache_folder() if self.cache else None,
+            key=self.encoder_.fingerprint,
         )
 
+    @property
+    def _n_features_out(self) -> int:
+        return int(self.encoder_.config.hidden_size)
+
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the opened encoder out of copies: it is opened again when needed."""
-        return {**super().__getstate__(), **({"_extractor": None} if hasattr(self, "_extractor") else {})}
+        state = super().__getstate__()
+        return {name: value for name, value in state.items() if name != "_extractor"}
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "encoder_")
 
     def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.string = True
-        tags.input_tags.two_d_array = False
-        tags.requires_fit = True
+        tags = text_tags(super().__sklearn_tags__())
+        tags.transformer_tags.preserves_dtype = []  # texts have no number type to preserve
         return tags
 
 
-def one_column(X: Any) -> list[str]:
-    """Return N texts of a list, Series, array, or of a DataFrame or array with one column; missing ones are empty.
+def as_texts(X: Any, *, name: str = "X") -> list[str]:
+    """Return N strings; missing ones (None, NaN) become empty.
+
+    Args:
+        X: a list, Series or array of strings, or a table or array of one column.
+        name: what to call it in messages.
 
     Raises:
-        DataError: there are several columns, or something that is not text.
+        DataError: it is one string, has several columns, or holds something else than texts.
+        TypeError: it is a sparse matrix.
     """
-    if isinstance(X, str):
-        raise DataError("one text was given where a list of texts is expected; put it in a list")
+    if isinstance(X, str | bytes):
+        raise DataError(f"{name} is one text; give a list of texts: [{X!r:.40}]")
+    if hasattr(X, "tocsr"):
+        raise TypeError(f"{name} is a sparse matrix; texts are expected: a list, Series or array of strings")
+    if isinstance(X, pd.DataFrame) and X.shape[1] != 1:
+        raise DataError(f"{name} has {X.shape[1]} columns ({list(X.columns)}); name the one that holds the texts")
+    cells: Any = X.to_numpy(dtype=object) if isinstance(X, pd.DataFrame | pd.Series) else X
+    if isinstance(cells, np.ndarray) and cells.ndim != 1:
+        if cells.ndim != 2 or cells.shape[1] != 1:
+            raise DataError(
+                f"{name} has shape {cells.shape}; texts are expected, (N,) or (N, 1). "
+                "Reshape your data: give one column"
+            )
+        cells = cells[:, 0]
+    if not hasattr(cells, "__iter__"):
+        raise DataError(f"{name} is a {type(X).__name__}; texts are expected: a list, Series or array of strings")
+    return [_text(cell, row, name) for row, cell in enumerate(cells)]
+
+
+def _text(cell: Any, row: int, name: str) -> str:
+    if isinstance(cell, str):
+        return str(cell)
+    if cell is None or cell is pd.NA or (isinstance(cell, float | np.floating) and math.isnan(cell)):
+        return ""
+    raise DataError(
+        f"{name}: row {row} is a {type(cell).__name__} ({cell!r:.40}); texts are expected. "
+        "Make them text with .astype(str)"
+    )
+
+
+def text_settings(encoders: Sequence[Encoder], max_length: int | None, truncate: str) -> TextSettings:
+    """Return how texts are made to fit all of the encoders.
+
+    Raises:
+        ConfigError: the maximum length is more than an encoder can read, or the truncation is unknown.
+    """
+    if truncate not in TRUNCATIONS:
+        raise ConfigError(unknown_name("truncation", truncate, TRUNCATIONS, "truncate"))
+    limit = min([e.token_limit() for e in encoders], default=1 << 20)
+    if max_length is not None and not 4 <= max_length <= limit:
+        raise ConfigError(f"max_length must be 4 to {limit} tokens, what this encoder can read; got {max_length}")
+    return TextSettings(max_length or min(_DEFAULT_LENGTH, limit), truncate)  # type: ignore[arg-type]  # checked above
+
+
+@cache
+def measured_runtime(device: str, precision: str) -> Runtime:
+    """Return device and precision, measured once per process: a second fit shall not fall on another precision."""
+    return choose_runtime(device, precision)
+
+
+def remember_columns(estimator: Any, X: Any) -> None:
+    """Set scikit-learn's ``feature_names_in_`` and ``n_features_in_`` from a table; other inputs have neither."""
+    for name in ("feature_names_in_", "n_features_in_"):
+        estimator.__dict__.pop(name, None)
     if isinstance(X, pd.DataFrame):
-        if X.shape[1] != 1:
-            raise DataError(f"one column of texts is expected; got {X.shape[1]} columns: {list(X.columns)}")
-        X = X.iloc[:, 0]
-    values = np.asarray(X, dtype=object)
-    if values.ndim == 2 and values.shape[1] == 1:
-        values = values[:, 0]
-    if values.ndim != 1:
-        raise DataError(f"one column of texts is expected; got an array of shape {values.shape}")
-    missing = pd.isna(values)
-    wrong = next((i for i, v in enumerate(values) if not missing[i] and not isinstance(v, str)), None)
-    if wrong is not None:
-        raise DataError(f"row {wrong} is {values[wrong]!r}, which is no text; turn the column into text first")
-    return ["" if missing[i] else str(v) for i, v in enumerate(values)]
+        estimator.n_features_in_ = X.shape[1]
+        if all(isinstance(c, str) for c in X.columns):
+            estimator.feature_names_in_ = np.asarray(X.columns, dtype=object)
 
 
-def _width(encoder: Encoder) -> int:
-    config = encoder.config
-    return int(getattr(config, "hidden_size", None) or config.dim)
+def text_tags(tags: Any) -> Any:
+    """Say in scikit-learn's tags that texts are taken and tables of numbers are not."""
+    tags.input_tags.string = True
+    tags.input_tags.one_d_array = True
+    tags.input_tags.two_d_array = False
+    tags.input_tags.allow_nan = True
+    tags.no_validation = False
+    return tags
