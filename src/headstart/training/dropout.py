@@ -39,7 +39,7 @@ class ByteDropout(nn.Module):
     def __init__(self, p: float, source: np.random.SFC64) -> None:
         super().__init__()
         self.p = p
-        self.threshold = round(256 * p)
+        self.threshold = min(round(256 * p), 255)  # at 256 nothing would be left to scale up
         self.source = source
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -53,11 +53,14 @@ class ByteDropout(nn.Module):
 
 
 def use_byte_dropout(model: nn.Module, seed: int) -> None:
-    """Replace every ``nn.Dropout`` inside ``model``, in place; a GPU's own dropout is left alone."""
+    """Replace every ``nn.Dropout`` inside ``model``, in place, and seed those replaced before anew.
+
+    A GPU's own dropout is left alone.
+    """
     if any(p.is_cuda for p in model.parameters()):
         return
     source = np.random.SFC64(seed)
     for module in list(model.modules()):
         for name, child in list(module.named_children()):
-            if type(child) is nn.Dropout and child.p < 1:
+            if isinstance(child, ByteDropout) or (type(child) is nn.Dropout and child.p < 1):
                 setattr(module, name, ByteDropout(child.p, source))
