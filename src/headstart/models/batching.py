@@ -119,7 +119,7 @@ def _fit(parts: list[list[int]], room: int, truncate: Truncate) -> list[list[int
     share = min(shorter, room // 2)
     rooms = [share if len(p) == shorter else room - share for p in parts]
     if len(parts[0]) == len(parts[1]):
-        rooms = [room - room // 2, room // 2]
+        rooms = [room // 2, room - room // 2]
     return [_cut(p, r, truncate) for p, r in zip(parts, rooms, strict=True)]
 
 
