@@ -15,6 +15,9 @@ from headstart.strategies.fine_tuning import fine_tune, pretrained
 from headstart.strategies.task import Fitted, Task
 from headstart.training.loop import TrainingConfig
 
+# DeBERTa's relative positions come after its layers in order, but every layer reads them.
+_SHARED = re.compile(r"\.encoder\.(rel_embeddings|LayerNorm)\.")
+
 
 class PartialConfig(TrainingConfig):
     """Settings of ``partial``; fresh parameters (the head) are always trained."""
@@ -80,4 +83,5 @@ def _by_layers(model: Any, top_layers: int | None) -> set[str]:
     names = [name for name, _ in model.named_parameters()]
     last = max(i for i, name in enumerate(names) if name.startswith(prefix + "."))
     top = tuple(f"{prefix}.{i}." for i in range(len(layers) - count, len(layers)))
-    return {name for i, name in enumerate(names) if name.startswith(top) or i > last}
+    after = {name for name in names[last + 1 :] if not _SHARED.search(name)}
+    return {name for name in names if name.startswith(top)} | after
