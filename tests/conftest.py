@@ -88,13 +88,13 @@ def make_tokenizer(*, segments: bool = True, left: bool = False) -> Any:
     )  # fmt: skip
 
 
-def make_checkpoint(architecture: str, folder: Path, *, seed: int = 0, **changes: Any) -> Path:
+def make_checkpoint(architecture: str, folder: Path, *, seed: int = 20, **changes: Any) -> Path:
     """Write a tiny random encoder of an architecture: base weights only, no head, no pooler.
 
     Args:
         architecture: a key of `ARCHITECTURES`.
         folder: where to write.
-        seed: of the weights.
+        seed: of the weights; not one that fits use, else weights from scratch would be the same.
         changes: configuration values that replace the tiny ones.
     """
     import torch
