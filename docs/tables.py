@@ -37,8 +37,7 @@ def main() -> int:
     stale = [page for page in PAGES if filled(page.read_text(encoding="utf-8")) != page.read_text(encoding="utf-8")]
     for page in stale:
         word = "is out of date: run python docs/tables.py" if check else "written"
-        sys.stdout.write(f"{page.relative_to(ROOT)} {word}
-")
+        sys.stdout.write(f"{page.relative_to(ROOT)} {word}\n")
         if not check:
             page.write_text(filled(page.read_text(encoding="utf-8")), encoding="utf-8")
     return 1 if check and stale else 0

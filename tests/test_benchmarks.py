@@ -1,0 +1,196 @@
+"""The benchmarks' own logic: claims, comparison of records, candidates, ranks, pages."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pandas as pd
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDER = ROOT / "benchmarks"
+sys_path = pytest.MonkeyPatch()
+sys_path.syspath_prepend(str(FOLDER))
+import common  # noqa: E402
+import defaults  # noqa: E402
+import film_to_hotel  # noqa: E402
+import finance_to_fashion  # noqa: E402
+import killed  # noqa: E402
+import page  # noqa: E402
+import same_seed  # noqa: E402
+import sst2  # noqa: E402
+
+sys_path.undo()
+
+
+def comparison(winner: str = "full", **values: float) -> Any:
+    """Return something like a comparison: one metric value per strategy, the same for every metric."""
+    rows = [
+        {
+            "name": name.replace("_", "-").replace("source-", "source+"),
+            "status": "ok",
+            "metrics": {m: {"value": v} for m in ("roc_auc", "macro_f1", "accuracy")},
+        }
+        for name, v in values.items()
+    ]
+    return SimpleNamespace(winner=winner, record={"strategies": rows, "rows": {"train": 100, "validation": 20}})
+
+
+MODULES = (film_to_hotel, finance_to_fashion, sst2, same_seed, killed, defaults, page)
+
+
+def test_no_script_is_left_out() -> None:
+    assert {module.__name__ for module in MODULES} == {f.stem for f in FOLDER.glob("*.py")} - {"common"}
+
+
+@pytest.mark.parametrize("module", MODULES, ids=[m.__name__ for m in MODULES])
+def test_every_script_says_what_it_shows(
+    module: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", [f"{module.__name__}.py", "--help"])
+    with pytest.raises(SystemExit, match="0"):
+        module.main()
+    assert f"python benchmarks/{module.__name__}.py" in capsys.readouterr().out
+
+
+def test_claims_of_hotel_are_met_and_missed() -> None:
+    good = comparison(as_is=0.95, full=0.97, tfidf=0.96, lora=0.965, scratch_gru=0.9)
+    assert [c.met for c in film_to_hotel.claims_of(good)] == [True] * 5
+    bad = comparison(as_is=0.93, full=0.95, tfidf=0.96, lora=0.93, scratch_gru=0.97)
+    assert [c.met for c in film_to_hotel.claims_of(bad)] == [False] * 5
+    assert film_to_hotel.claims_of(comparison(tfidf=0.9)) == []
+
+
+def test_claims_of_fashion() -> None:
+    def claims(best: float, source: float) -> list[bool]:
+        found = {"as_is": source, "source_lora": best, "tfidf": 0.5}
+        return [c.met for c in finance_to_fashion.claims_of(comparison("source+lora", **found))]
+
+    assert claims(0.6, 0.25) == [True, True]
+    assert claims(0.6, 0.31) == [False, True]
+    assert claims(0.56, 0.2) == [True, False]
+
+
+def test_sst2_speed_counts_refits_and_the_goal_needs_both() -> None:
+    found = comparison(full=0.91)
+    fit = {"epochs": [{}, {}], "notes": {"best_epoch": 2}, "settings": {"refit": True}, "seconds_fit": 10.0}
+    found.record["strategies"][0]["fits"] = [fit]
+    figures = sst2.speed(found)
+    assert figures["samples"] == 100 * 2 + 120 * 2
+    assert figures["samples_per_second"] == 44.0
+    assert [c.met for c in sst2.claims_of(found, figures)] == [True, True]
+    assert [c.met for c in sst2.claims_of(found, figures | {"seconds": 439.0})] == [True, False]
+
+
+def test_settings_of_a_flag_keep_those_of_the_example() -> None:
+    own = common.read_yaml(ROOT / "examples" / "sst2.yaml")["settings"]["full"]
+    assert sst2.settings_of(None, None, None) is None
+    assert sst2.settings_of(None, 3e-4, None) == {"full": {**own, "learning_rate": 3e-4}}
+
+
+def test_stable_takes_out_volatile_keys_at_any_depth() -> None:
+    record = {"a": 1, "seconds_fit": 2, "fits": [{"texts_per_second": 3, "b": {"product_rates": {}, "c": 4}}]}
+    assert common.stable(record) == {"a": 1, "fits": [{"b": {"c": 4}}]}
+
+
+def test_differing_names_the_place() -> None:
+    assert list(common.differing({"a": [1, {"b": 2}]}, {"a": [1, {"b": 3}]})) == ["a[1].b: 2 / 3"]
+    assert list(common.differing({"a": 1}, {"a": 1, "b": None})) == []
+    assert list(common.differing([1], [1, 2])) == [": [1] / [1, 2]"]
+
+
+def test_same_files_sees_changed_and_missing_ones(tmp_path: Path) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    for folder, content in ((one, b"x"), (other, b"y")):
+        folder.mkdir()
+        (folder / "same").write_bytes(b"s")
+        (folder / "changed").write_bytes(content)
+    (other / "more").write_bytes(b"")
+    assert common.same_files(one, other, "*") == (3, ["changed", "more"])
+
+
+def test_broken_files_are_found_and_temporary_ones_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "good.json").write_text("{}")
+    (tmp_path / "half.json").write_text('{"a": ')
+    (tmp_path / "half.parquet").write_bytes(b"PAR1")
+    (tmp_path / "half.safetensors").write_bytes(b"\x10")
+    (tmp_path / ".half.json.1.tmp").write_text("{")
+    (tmp_path / ".model.tmp").mkdir()
+    (tmp_path / ".model.tmp" / "half.json").write_text("{")
+    assert sorted(killed.broken_files(tmp_path)) == ["half.json", "half.parquet", "half.safetensors"]
+
+
+def test_recorded_command_leaves_out_where_output_goes() -> None:
+    words = ["/x/benchmarks/sst2.py", "--out", "/tmp/a", "--epochs", "2", "--json=/tmp/b", "--quiet"]
+    assert common._command_line(words) == "python benchmarks/sst2.py --epochs 2"
+
+
+def test_grid_is_every_combination() -> None:
+    assert defaults.grid([]) == [{}]
+    assert defaults.grid(["learning_rate=5e-5,1e-4", "targets=null;a,b"]) == [
+        {"learning_rate": 5e-5, "targets": None},
+        {"learning_rate": 5e-5, "targets": "a,b"},
+        {"learning_rate": 1e-4, "targets": None},
+        {"learning_rate": 1e-4, "targets": "a,b"},
+    ]
+    with pytest.raises(SystemExit, match="must look like"):
+        defaults.grid(["epochs"])
+
+
+def test_ranking_is_by_mean_rank() -> None:
+    scores = {("a", 1): 0.9, ("a", 2): 0.8, ("b", 1): 0.5, ("b", 2): 0.4, ("c", 1): 0.1, ("c", 2): 0.9}
+    rows = [
+        {"dataset": d, "candidate": {"epochs": e}, "macro_f1": v, "log_loss": 0.5, "seconds_fit": 1.0}
+        for (d, e), v in scores.items()
+    ]
+    first, second = defaults.ranked(rows, [{"epochs": 1}, {"epochs": 2}])
+    assert first["candidate"] == {"epochs": 1}
+    assert first["rank"] == pytest.approx(4 / 3)
+    assert second["per_dataset"] == {"a": 0.8, "b": 0.4, "c": 0.9}
+
+
+def test_tuning_rows_hold_none_of_a_benchmarks_holdout(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    frame = pd.DataFrame({"text": [f"text {i}" for i in range(4000)], "label": ["neg", "pos"] * 2000})
+    (tmp_path / "data").mkdir()
+    frame.to_parquet(tmp_path / "data" / "hotel_reviews.parquet")
+    monkeypatch.setenv("HEADSTART_SHARED", str(tmp_path))
+    left = defaults.tuning_frame("hotel")
+    held = defaults.held_out("hotel_remarks.yaml", "hotel_reviews.parquet")
+    assert len(held) == 2000
+    assert len(left) == 2000
+    assert not held & set(left["text"])
+
+
+def test_missing_shared_data_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HEADSTART_SHARED", str(tmp_path))
+    with pytest.raises(SystemExit, match="HEADSTART_SHARED"):
+        common.shared_data("hotel_reviews.parquet")
+
+
+def test_defaults_are_marked() -> None:
+    from headstart.strategies.full import FullConfig
+
+    assert page.is_default("full", {"epochs": FullConfig().epochs})
+    assert not page.is_default("full", {"epochs": FullConfig().epochs + 1})
+    assert not page.is_default("as-is", {"source.epochs": 1})
+
+
+def test_pages_equal_the_results() -> None:
+    for file, text in page.pages().items():
+        assert file.read_text(encoding="utf-8") == text, f"{file.name}: run python benchmarks/page.py"
+
+
+def test_page_shows_what_a_result_holds(tmp_path: Path) -> None:
+    claims = [{"claim": "it holds", "bound": ">= 1", "got": "0", "met": False}]
+    machine = {"processor": "P", "cores": 2, "memory_bytes": 8e9, "system": "S"}
+    result = {"claims": claims, "date": "2026-01-02", "machine": machine, "versions": {"torch": "9"}}
+    kills = [{"seconds": 3.0, "fits_finished": ["tfidf/seed-0"]}]
+    (tmp_path / "killed.json").write_text(json.dumps(result | {"kills": kills, "seconds_undisturbed": 9.0}))
+    text = page.pages(tmp_path)[page.BENCHMARKS_PAGE]
+    assert "| it holds | >= 1 | 0 | **no** |" in text
+    assert "2026-01-02, P, 2 cores" in text
+    assert "| 3 | 1 |" in text
+    assert text.count("No results yet") == len(page._SECTIONS) - 1
