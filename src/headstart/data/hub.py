@@ -58,8 +58,9 @@ def read_hub(name: str, *, cache_dir: Path | None = None) -> Table:
     """
     datasets = _library(f"'{name}' is no file here; reading it from the Hugging Face hub")
     problems = []
+    reachable = ""
     for repository, configuration in _readings(name):
-        reachable = _reach(repository)
+        reachable = reachable if reachable == "offline" else _reach(repository)  # a hub that is away is asked once
         if reachable == "absent":
             problems.append(f"no data set '{repository}' on the hub")
             continue

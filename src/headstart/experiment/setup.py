@@ -23,7 +23,7 @@ from headstart.experiment.progress import Reporter
 from headstart.experiment.source import SourceData, existing_source, is_labeled_data, match_labels, read_source
 from headstart.models import batching
 from headstart.models.batching import TextSettings, Tokens, Truncate
-from headstart.models.encoders import Encoder, find_encoder, load_tokenizer
+from headstart.models.encoders import Encoder, check_loadable, find_encoder, load_tokenizer
 from headstart.models.runtime import Runtime, choose_runtime
 from headstart.strategies.task import SourceModel
 
@@ -95,6 +95,7 @@ def set_up(
     with gathered:
         if config.encoder is not None and not config.is_gru:
             encoder = find_encoder(config.encoder, config.revision)
+            check_loadable(encoder)
     with gathered:
         if config.source is not None and is_labeled_data(config.source):
             source_data = read_source(config)

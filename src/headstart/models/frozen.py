@@ -13,8 +13,9 @@ from headstart.data.examples import Examples
 from headstart.data.labels import Labels
 from headstart.errors import DataError, MissingExtraError, ModelError, did_you_mean
 from headstart.models.batching import TextSettings
+from headstart.models.checkpoint import quiet_transformers
 from headstart.models.classifier import Advance, Probabilities, softmax
-from headstart.models.encoders import load_body, load_tokenizer, quiet_transformers
+from headstart.models.encoders import load_body, load_tokenizer
 from headstart.models.features import FeatureExtractor, Features
 from headstart.models.runtime import Runtime
 

@@ -13,8 +13,9 @@ from headstart.data.examples import Examples
 from headstart.data.labels import Labels
 from headstart.models import batching
 from headstart.models.batching import TextSettings, Tokens
+from headstart.models.checkpoint import quiet_transformers
 from headstart.models.classifier import Advance, Probabilities, softmax
-from headstart.models.encoders import load_classifier, load_tokenizer, quiet_transformers
+from headstart.models.encoders import load_classifier, load_tokenizer
 from headstart.models.first_token import use_first_token_only
 from headstart.models.runtime import Runtime
 
