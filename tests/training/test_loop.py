@@ -1,319 +1,214 @@
-"""The training loop: steps in pieces, schedule, early stopping, modes, seeds."""
+"""The training loop: divided steps, early stopping, modes, schedule."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import copy
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch.optim.optimizer import register_optimizer_step_pre_hook
+from torch import nn
 
-from conftest import separable_texts
-from headstart.data.examples import Examples
-from headstart.data.labels import Labels
-from headstart.models.batching import TextSettings, collate
-from headstart.models.encoders import load_classifier, load_tokenizer, new_classifier
-from headstart.models.gru import GruConfig, build_tokenizer
+from conftest import fit_strategy, tiny_task
+from headstart.models.batching import split_by_tokens, tokenize
+from headstart.models.encoders import load_classifier, load_tokenizer
 from headstart.models.network import NetworkClassifier
-from headstart.models.runtime import Runtime
-from headstart.training.loop import Data, TrainingConfig, set_modes, train
-
-LABELS = Labels.of(["negative", "positive"])
-NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-# So small that the weights stay as they are: every step's gradient can be compared.
-STILL = 1e-12
+from headstart.models.runtime import seeded
+from headstart.training.loop import Data, History, TrainingConfig, _slope, set_modes, train
 
 
-def network(folder: Path, *, dropout: bool = False) -> NetworkClassifier:
-    model, _fresh = load_classifier(folder, LABELS, seed=0, changes=None if dropout else NO_DROPOUT)
-    return NetworkClassifier(model, load_tokenizer(folder), LABELS, TextSettings(32), Runtime())
+def network(task: Any, *, dropout: bool = False) -> NetworkClassifier:
+    changes = {} if dropout else {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    model, _fresh = load_classifier(task.start.folder, task.labels, seed=1, changes=changes)
+    return NetworkClassifier(model, load_tokenizer(task.start.folder), task.labels, task.text, task.runtime)
 
 
-def gru(texts: list[str]) -> NetworkClassifier:
-    tokenizer = build_tokenizer(texts, min_count=1)
-    sizes = GruConfig(vocab_size=len(tokenizer), embedding_size=8, hidden_size=8, dense_size=8)
-    model = new_classifier(sizes, LABELS, seed=0)
-    return NetworkClassifier(model, tokenizer, LABELS, TextSettings(32), Runtime())
+def data_of(classifier: NetworkClassifier, examples: Any) -> Data:
+    return Data(classifier.tokenize(examples), examples.y)
 
 
-def data(classifier: NetworkClassifier, n: int, *, seed: int = 0, words: int = 12, flipped: bool = False) -> Data:
-    texts, y = separable_texts(n, 2, seed, words)
-    classes = np.asarray(y, dtype=np.int64)
-    return Data(classifier.tokenize(Examples.of(texts, y)), 1 - classes if flipped else classes)
+def fit(task: Any, config: TrainingConfig, *, held: bool = True, **options: Any) -> tuple[NetworkClassifier, History]:
+    classifier = network(task, dropout=options.pop("dropout", False))
+    validation = data_of(classifier, task.validation) if held else None
+    return classifier, train(classifier, data_of(classifier, task.train), validation, config, seed=0, **options)
 
 
 def weights_of(classifier: NetworkClassifier) -> dict[str, torch.Tensor]:
-    return {name: tensor.detach().clone() for name, tensor in classifier.model.state_dict().items()}
+    return {n: p.detach().clone() for n, p in classifier.model.named_parameters()}
 
 
-def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
-    return all(torch.equal(a[name], b[name]) for name in a)
+@pytest.mark.parametrize("class_weights", [None, np.array([0.3, 2.0])], ids=["unweighted", "weighted"])
+@pytest.mark.parametrize("step_tokens", [1, 40, 97])
+def test_a_divided_step_equals_the_undivided(
+    class_weights: np.ndarray | None, step_tokens: int, tiny_encoder: Path
+) -> None:
+    task = tiny_task(n=12, encoder=tiny_encoder)
+    whole = TrainingConfig(epochs=1, batch_size=12, step_tokens=1 << 20, learning_rate=1e-3)
+    divided = whole.model_copy(update={"step_tokens": step_tokens})
+    lengths = tokenize(load_tokenizer(tiny_encoder), task.train, task.text).lengths
+    assert len(list(split_by_tokens(np.arange(12), lengths, step_tokens))) > 1
+    first, history = fit(task, whole, held=False, class_weights=class_weights)
+    second, divided_history = fit(task, divided, held=False, class_weights=class_weights)
+    assert divided_history.epochs[0]["train_loss"] == pytest.approx(history.epochs[0]["train_loss"], abs=1e-5)
+    start, divided_weights = weights_of(network(task)), weights_of(second)
+    for name, tensor in weights_of(first).items():
+        if name.endswith("key.bias"):
+            continue  # its true gradient is zero (softmax ignores it), and AdamW's first step is the gradient's sign
+        close = torch.isclose(tensor, divided_weights[name], atol=1e-5)
+        assert close.float().mean() > 0.99, name
+        assert not torch.equal(tensor, start[name]), name
 
 
-@contextmanager
-def steps_seen(see: Callable[[torch.optim.Optimizer], Any]) -> Iterator[list[Any]]:
-    """Collect what ``see`` makes of the optimizer before each of its steps."""
-    seen: list[Any] = []
-    handle = register_optimizer_step_pre_hook(lambda optimizer, *_: seen.append(see(optimizer)))
-    try:
-        yield seen
-    finally:
-        handle.remove()
+@pytest.mark.parametrize("class_weights", [None, np.array([0.3, 2.0])], ids=["unweighted", "weighted"])
+def test_gradients_of_a_divided_step_are_those_of_the_mean_loss(
+    class_weights: np.ndarray | None, tiny_encoder: Path
+) -> None:
+    """Against torch's own mean (weighted) cross entropy over the whole batch."""
+    from headstart.models.batching import collate
+    from headstart.training.loop import _Step
+
+    task = tiny_task(n=12, encoder=tiny_encoder)
+    classifier = network(task)
+    data = data_of(classifier, task.train)
+    config = TrainingConfig(step_tokens=30)
+    step = _Step(classifier, data, config, class_weights)
+    rows = np.arange(12)
+    for piece in split_by_tokens(rows, data.tokens.lengths, 30):
+        step._piece(piece, step._weight(rows))
+    divided = {n: p.grad.clone() for n, p in classifier.model.named_parameters() if p.grad is not None}
+    classifier.model.zero_grad()
+    batch = collate(data.tokens, rows, classifier.tokenizer)
+    weight = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
+    logits = classifier.model(**batch).logits
+    nn.functional.cross_entropy(logits, torch.from_numpy(data.y), weight=weight).backward()
+    for name, parameter in classifier.model.named_parameters():
+        if parameter.grad is not None:
+            torch.testing.assert_close(divided[name], parameter.grad, atol=1e-5, rtol=1e-4)
 
 
-def gradients(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
-    return [p.grad.clone() for group in optimizer.param_groups for p in group["params"]]
-
-
-@pytest.mark.parametrize("class_weights", [None, np.array([3.0, 0.5])], ids=["plain", "weighted"])
-def test_a_step_in_pieces_equals_the_undivided_one(class_weights: Any, tiny_encoder: Path) -> None:
-    def run(step_tokens: int) -> tuple[list[list[torch.Tensor]], float, int]:
-        classifier = network(tiny_encoder)
-        calls: list[int] = []
-        classifier.model.register_forward_pre_hook(lambda *_: calls.append(1))
-        config = TrainingConfig(learning_rate=STILL, epochs=1, batch_size=10, step_tokens=step_tokens)
-        with steps_seen(gradients) as seen:
-            history = train(classifier, data(classifier, 25), None, config, seed=0, class_weights=class_weights)
-        return seen, history.epochs[0]["train_loss"], len(calls)
-
-    whole, whole_loss, whole_calls = run(100_000)
-    pieces, pieces_loss, pieces_calls = run(40)
-    assert whole_calls == len(whole) == len(pieces) == 3
-    assert pieces_calls > 6
-    assert pieces_loss == pytest.approx(whole_loss, abs=1e-5)
-    for step_whole, step_pieces in zip(whole, pieces, strict=True):
-        for a, b in zip(step_whole, step_pieces, strict=True):
-            torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
-
-
-@pytest.mark.parametrize("class_weights", [None, [3.0, 0.5]], ids=["plain", "weighted"])
-def test_gradient_is_that_of_the_mean_cross_entropy(class_weights: Any, tiny_encoder: Path) -> None:
-    classifier, plain = network(tiny_encoder), network(tiny_encoder)
-    texts = data(plain, 9)
-    weight = None if class_weights is None else torch.tensor(class_weights)
-    plain.model.train()
-    batch = collate(texts.tokens, np.arange(9), plain.tokenizer)
-    loss = torch.nn.functional.cross_entropy(plain.model(**batch).logits, torch.from_numpy(texts.y), weight=weight)
-    loss.backward()
-    config = TrainingConfig(learning_rate=STILL, epochs=1, batch_size=9, step_tokens=50, max_grad_norm=1e9)
-    names = [name for name, p in plain.model.named_parameters()]
-    order = [n for n in names if plain.model.get_parameter(n).ndim >= 2]
-    order += [n for n in names if plain.model.get_parameter(n).ndim < 2]
-    given = None if class_weights is None else np.array(class_weights)
-    with steps_seen(gradients) as seen:
-        history = train(classifier, texts, None, config, seed=0, class_weights=given)
-    assert history.epochs[0]["train_loss"] == pytest.approx(loss.item(), abs=1e-6)
-    for name, ours in zip(order, seen[0], strict=True):
-        torch.testing.assert_close(ours, plain.model.get_parameter(name).grad, atol=1e-6, rtol=1e-4)
-
-
-def test_gradients_are_clipped_to_the_norm(tiny_encoder: Path) -> None:
-    classifier = network(tiny_encoder)
-    config = TrainingConfig(learning_rate=STILL, epochs=1, batch_size=8, max_grad_norm=1e-3)
-    with steps_seen(gradients) as seen:
-        train(classifier, data(classifier, 16), None, config, seed=0)
-    norms = [float(torch.cat([g.flatten() for g in step]).norm()) for step in seen]
-    np.testing.assert_allclose(norms, 1e-3, rtol=1e-3)
-
-
-def test_rate_rises_then_falls_linearly(tiny_encoder: Path) -> None:
-    classifier = network(tiny_encoder)
-    config = TrainingConfig(learning_rate=1e-3, epochs=2, batch_size=4, warmup=0.2, weight_decay=0.3)
-    with steps_seen(lambda o: [(g["lr"], g["weight_decay"]) for g in o.param_groups]) as seen:
-        train(classifier, data(classifier, 20), None, config, seed=0)
-    slope = [0.5, 1, 1, 7 / 8, 6 / 8, 5 / 8, 4 / 8, 3 / 8, 2 / 8, 1 / 8]
-    assert [decay for _rate, decay in seen[0]] == [0.3, 0.0]
-    for group in (0, 1):
-        np.testing.assert_allclose([step[group][0] for step in seen], np.array(slope) * 1e-3, rtol=1e-12)
-
-
-def test_without_warm_up_the_first_step_has_the_full_rate(tiny_encoder: Path) -> None:
-    classifier = network(tiny_encoder)
-    config = TrainingConfig(learning_rate=1e-3, epochs=1, batch_size=4, warmup=0)
-    with steps_seen(lambda o: o.param_groups[0]["lr"]) as rates:
-        train(classifier, data(classifier, 16), None, config, seed=0)
-    np.testing.assert_allclose(rates, [1e-3, 1e-3, 2 / 3 * 1e-3, 1 / 3 * 1e-3], rtol=1e-12)
-
-
-def test_weights_of_matrices_decay_and_those_of_norms_do_not(tiny_encoder: Path) -> None:
-    classifier = network(tiny_encoder)
-    with steps_seen(lambda o: [[p.ndim for p in g["params"]] for g in o.param_groups]) as seen:
-        train(classifier, data(classifier, 8), None, TrainingConfig(epochs=1, batch_size=8), seed=0)
-    matrices, vectors = seen[0]
-    assert min(matrices) == 2
-    assert set(vectors) == {1}
-    assert len(matrices) + len(vectors) == len(list(classifier.model.parameters()))
-
-
-@pytest.mark.parametrize("kind", ["transformer", "gru"])
-def test_early_stopping_restores_the_best_epoch(kind: str, tiny_encoder: Path) -> None:
-    classifier = network(tiny_encoder, dropout=True) if kind == "transformer" else gru(separable_texts(24, 2, 0, 12)[0])
-    snapshots: list[dict[str, torch.Tensor]] = []
-    config = TrainingConfig(learning_rate=1e-2, epochs=9, batch_size=8, patience=2)
-    # Validation says the opposite of train: what is learnt makes it worse.
-    held = data(classifier, 24, seed=1, flipped=True)
-    history = train(
-        classifier,
-        data(classifier, 24),
-        held,
-        config,
-        seed=0,
-        on_epoch=lambda _: snapshots.append(weights_of(classifier)),
-    )
-    losses = [epoch["validation_log_loss"] for epoch in history.epochs]
+def test_the_best_epochs_weights_are_left(tiny_encoder: Path) -> None:
+    """At a ruinous rate the first epochs are the best; the network is that of the best epoch and no other."""
+    task = tiny_task(encoder=tiny_encoder)
+    config = TrainingConfig(epochs=6, learning_rate=0.05, batch_size=8, patience=2)
+    classifier, history = fit(task, config)
+    losses = [e["validation_log_loss"] for e in history.epochs]
     assert history.best_epoch == int(np.argmin(losses)) + 1
-    assert len(losses) == history.best_epoch + 2 < 9
-    assert history.texts == 24 * len(losses)
-    kept = weights_of(classifier)
-    assert same(kept, snapshots[history.best_epoch - 1])
-    assert not same(kept, snapshots[-1])
+    assert len(losses) == min(config.epochs, history.best_epoch + config.patience)
+    assert history.best_epoch < len(losses), "the rate was not ruinous: nothing was restored"
+    p = classifier.predict_proba(task.validation)[np.arange(len(task.validation)), task.validation.y]
+    assert -np.log(np.clip(p, 1e-12, None)).mean() == pytest.approx(min(losses), abs=1e-6)
+    assert history.texts == len(losses) * len(task.train)
 
 
-def test_validation_figures_are_those_of_scikit_learn(tiny_encoder: Path) -> None:
-    from sklearn.metrics import accuracy_score, log_loss
-
-    classifier = network(tiny_encoder)
-    texts, y = separable_texts(20, 2, 3)
-    held = Examples.of(texts, y)
-    history = train(
-        classifier,
-        data(classifier, 16),
-        Data(classifier.tokenize(held), held.y),
-        TrainingConfig(epochs=1, batch_size=8),
-        seed=0,
-    )
-    probabilities = classifier.predict_proba(held)
-    assert history.epochs[0]["validation_log_loss"] == pytest.approx(log_loss(y, probabilities), abs=1e-6)
-    assert history.epochs[0]["validation_accuracy"] == accuracy_score(y, probabilities.argmax(axis=1))
+def test_batch_norm_statistics_are_restored_too() -> None:
+    task = tiny_task()
+    flipped = dataclasses.replace(task.validation, y=1 - task.validation.y)  # so that learning makes it worse
+    task = dataclasses.replace(task, validation=flipped)
+    fitted = fit_strategy("scratch-gru", task, epochs=8, patience=3)
+    best = min(e["validation_log_loss"] for e in fitted.epochs)
+    assert fitted.notes["best_epoch"] < len(fitted.epochs)
+    p = fitted.validation[np.arange(len(task.validation)), task.validation.y]
+    assert -np.log(np.clip(p, 1e-12, None)).mean() == pytest.approx(best, abs=1e-6)
 
 
 def test_without_validation_the_last_epoch_is_kept(tiny_encoder: Path) -> None:
-    classifier = network(tiny_encoder)
-    snapshots: list[dict[str, torch.Tensor]] = []
-    config = TrainingConfig(learning_rate=1e-3, epochs=4, batch_size=8, patience=1)
-    history = train(
-        classifier,
-        data(classifier, 16),
-        None,
-        config,
-        seed=0,
-        on_epoch=lambda _: snapshots.append(weights_of(classifier)),
-    )
-    assert history.best_epoch == len(history.epochs) == 4
-    assert "validation_log_loss" not in history.epochs[0]
-    assert same(weights_of(classifier), snapshots[-1])
-    assert not classifier.model.training
+    _, history = fit(tiny_task(n=16, encoder=tiny_encoder), TrainingConfig(epochs=3, patience=1), held=False)
+    assert history.best_epoch == 3
+    assert set(history.epochs[0]) == {"epoch", "train_loss"}
 
 
-def test_frozen_modules_run_in_evaluation_mode_and_stay_as_they_are(tiny_encoder: Path) -> None:
-    classifier = network(tiny_encoder, dropout=True)
-    model = classifier.model
+def test_frozen_modules_run_in_evaluation_mode(tiny_encoder: Path) -> None:
+    model = network(tiny_task(encoder=tiny_encoder), dropout=True).model
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(name.startswith(("bert.encoder.layer.1.", "bert.pooler", "classifier")))
-    modes: dict[str, bool] = {}
-
-    def note(name: str) -> Callable[..., None]:
-        def hook(module: torch.nn.Module, _inputs: Any) -> None:
-            modes[name] = module.training
-
-        return hook
-
-    watched = ("bert.embeddings.word_embeddings", "bert.encoder.layer.0.attention.self.query", "classifier")
-    for name in (*watched, "bert.encoder.layer.1.intermediate.dense"):
-        model.get_submodule(name).register_forward_pre_hook(note(name))
-    before = weights_of(classifier)
-    train(classifier, data(classifier, 16), None, TrainingConfig(learning_rate=1e-2, epochs=2, batch_size=8), seed=0)
-    assert modes == {
-        "bert.embeddings.word_embeddings": False,
-        "bert.encoder.layer.0.attention.self.query": False,
-        "bert.encoder.layer.1.intermediate.dense": True,
-        "classifier": True,
-    }
-    for name, tensor in weights_of(classifier).items():
-        frozen = name.startswith(("bert.embeddings", "bert.encoder.layer.0."))
-        if frozen or "key.bias" not in name:  # a key's bias moves no attention weight
-            assert torch.equal(tensor, before[name]) == frozen, name
-
-
-def test_modes_of_a_partly_frozen_network(tiny_encoder: Path) -> None:
-    model = network(tiny_encoder, dropout=True).model
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(name.startswith("classifier"))
+        parameter.requires_grad_("layer.1." in name or "classifier" in name)
     set_modes(model)
-    assert {name for name, module in model.named_modules() if module.training} == {"", "dropout", "classifier"}
+    assert not model.bert.embeddings.training
+    assert not model.bert.embeddings.dropout.training
+    assert not any(m.training for m in model.bert.encoder.layer[0].modules())
+    assert all(m.training for m in model.bert.encoder.layer[1].modules())
+    assert model.dropout.training, "dropout before the trained head"
     for parameter in model.parameters():
         parameter.requires_grad_(True)
     set_modes(model)
-    assert all(module.training for module in model.modules())
+    assert all(m.training for m in model.modules())
 
 
-def test_frozen_part_drops_nothing(tiny_encoder: Path) -> None:
-    """With only the head trained, and no dropout in front of it, two passes in training mode are equal."""
-    model = network(tiny_encoder, dropout=True).model
-    model.dropout.p = 0.0
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(name.startswith("classifier"))
-    ids = torch.arange(5, 25).view(2, 10)
+def test_frozen_layers_give_the_same_states_in_training(tiny_encoder: Path) -> None:
+    """What is frozen can be computed once: two training passes give the same states."""
+    task = tiny_task(n=8, encoder=tiny_encoder)
+    classifier = network(task, dropout=True)
+    for parameter in classifier.model.bert.parameters():
+        parameter.requires_grad_(False)
+    set_modes(classifier.model)
+    from headstart.models.batching import collate
 
-    def equal() -> bool:
-        return torch.equal(model(input_ids=ids).logits, model(input_ids=ids).logits)
-
-    set_modes(model)
-    assert equal()
-    model.train()
-    assert not equal()
+    batch = collate(classifier.tokenize(task.train), np.arange(8), classifier.tokenizer)
+    with torch.no_grad():
+        states = [classifier.model.bert(**batch).last_hidden_state for _ in range(2)]
+    assert torch.equal(*states)
 
 
-@pytest.mark.parametrize("kind", ["transformer", "gru"])
-def test_same_seed_same_bits_other_seed_others(kind: str, tiny_encoder: Path) -> None:
-    def fit(seed: int) -> dict[str, torch.Tensor]:
-        texts = separable_texts(20, 2, 0, 12)[0]
-        classifier = network(tiny_encoder, dropout=True) if kind == "transformer" else gru(texts)
-        config = TrainingConfig(learning_rate=1e-3, epochs=2, batch_size=8)
-        torch.rand(seed + 3)  # the caller's random state must not matter
-        train(classifier, data(classifier, 20), data(classifier, 8, seed=1), config, seed=seed)
+def test_frozen_tensors_are_untouched_and_unkept(tiny_encoder: Path) -> None:
+    task = tiny_task(n=16, encoder=tiny_encoder)
+    classifier = network(task)
+    classifier.model.bert.requires_grad_(False)
+    before = weights_of(classifier)
+    data = data_of(classifier, task.train)
+    train(classifier, data, data, TrainingConfig(epochs=2, weight_decay=0.5), seed=0)
+    changed = {n for n, p in classifier.model.named_parameters() if not torch.equal(p, before[n])}
+    assert changed == {"classifier.weight", "classifier.bias"}
+
+
+def test_order_and_dropout_come_from_the_seed(tiny_encoder: Path) -> None:
+    task = tiny_task(n=16, encoder=tiny_encoder)
+    config = TrainingConfig(epochs=1, batch_size=4)
+    start = network(task, dropout=True)
+
+    def trained(seed: int) -> dict[str, torch.Tensor]:
+        classifier = copy.copy(start)
+        classifier.model = copy.deepcopy(start.model)
+        train(classifier, data_of(classifier, task.train), None, config, seed=seed)
         return weights_of(classifier)
 
-    first = fit(0)
-    assert same(first, fit(0))
-    assert not same(first, fit(1))
+    first, again, other = trained(0), trained(0), trained(1)
+    assert all(torch.equal(first[n], again[n]) for n in first)
+    assert not all(torch.equal(first[n], other[n]) for n in first)
 
 
-def test_the_callers_random_state_is_left_alone(tiny_encoder: Path) -> None:
-    classifier = network(tiny_encoder, dropout=True)
-    torch_before, numpy_before = torch.random.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
-    train(classifier, data(classifier, 8), None, TrainingConfig(epochs=1, batch_size=8), seed=5)
-    assert torch.equal(torch_before, torch.random.get_rng_state())
-    np.testing.assert_array_equal(numpy_before, np.random.get_state()[1])  # noqa: NPY002
+def test_progress_and_epochs_are_told(tiny_encoder: Path) -> None:
+    told: list[int] = []
+    epochs: list[dict[str, float]] = []
+    task = tiny_task(n=18, encoder=tiny_encoder)
+    _, history = fit(task, TrainingConfig(epochs=2, batch_size=8), advance=told.append, on_epoch=epochs.append)
+    assert sum(told) == 2 * 18
+    assert epochs == history.epochs
+    assert set(epochs[0]) == {"epoch", "train_loss", "validation_log_loss", "validation_accuracy"}
 
 
-@pytest.mark.parametrize("n", [2, 3, 9, 17])
-def test_a_last_batch_of_one_works_with_batch_norm(n: int) -> None:
-    classifier = gru(separable_texts(n, 2, 0, 12)[0])
-    sizes: list[int] = []
-    classifier.model.norm.register_forward_pre_hook(
-        lambda module, inputs: sizes.append(len(inputs[0])) if module.training else None
-    )
-    train(classifier, data(classifier, n), None, TrainingConfig(epochs=2, batch_size=8), seed=0)
-    assert sum(sizes) == 2 * n
-    assert min(sizes) >= 2
-    assert all(torch.isfinite(tensor).all() for tensor in classifier.model.state_dict().values())
+@pytest.mark.parametrize("planned, warmup", [(10, 0.1), (100, 0.25), (1, 0.1), (7, 0.0), (3, 0.99)])
+def test_rate_rises_to_one_and_falls_to_near_zero(planned: int, warmup: float) -> None:
+    rates = [_slope(done, planned, warmup) for done in range(planned)]
+    rising = max(1, round(planned * warmup))
+    assert max(rates) == 1.0
+    assert rates[:rising] == sorted(rates[:rising])
+    assert rates[rising - 1 :] == sorted(rates[rising - 1 :], reverse=True)
+    assert min(rates) > 0
+    assert _slope(planned, planned, warmup) == 0.0
 
 
-def test_progress_counts_every_training_text(tiny_encoder: Path) -> None:
-    classifier = network(tiny_encoder)
-    done: list[int] = []
-    train(classifier, data(classifier, 19), None, TrainingConfig(epochs=3, batch_size=8), seed=0, advance=done.append)
-    assert sum(done) == 3 * 19
-
-
-def test_learns_what_can_be_learnt(tiny_encoder: Path) -> None:
-    classifier = network(tiny_encoder, dropout=True)
-    config = TrainingConfig(learning_rate=5e-3, epochs=6, batch_size=8)
-    held = data(classifier, 40, seed=1)
-    history = train(classifier, data(classifier, 64), held, config, seed=0)
-    assert history.epochs[history.best_epoch - 1]["validation_accuracy"] >= 0.9
+def test_seeded_leaves_the_callers_random_state_alone() -> None:
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    with seeded(0):
+        first = torch.rand(3)
+    assert torch.equal(torch.rand(3), expected)
+    with seeded(0):
+        assert torch.equal(torch.rand(3), first)
+    before = torch.random.get_rng_state()
+    with pytest.raises(ZeroDivisionError), seeded(1):
+        _ = torch.rand(5) / (1 // 0)
+    assert torch.equal(before, torch.random.get_rng_state())
