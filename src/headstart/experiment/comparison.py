@@ -42,12 +42,16 @@ class Comparison:
         """Open the folder of a finished comparison.
 
         Raises:
-            StorageError: there is none.
+            StorageError: there is none, or it is damaged.
         """
         file = Path(folder) / COMPARISON
         if not file.is_file():
             raise StorageError(f"{folder} holds no finished comparison ({COMPARISON} is missing)")
-        return cls(Path(folder), read_json(file))
+        try:
+            return cls(Path(folder), dict(read_json(file)))
+        except (ValueError, TypeError) as problem:
+            words = f"{file} is damaged ({problem}); choose another folder with --out, or remove this one"
+            raise StorageError(words) from problem
 
     @property
     def winner(self) -> str | None:

@@ -56,11 +56,14 @@ class Fit:
         file = self.folder / RECORD
         if not file.is_file():
             return None
-        record: dict[str, Any] = read_json(file)
+        try:
+            record: dict[str, Any] = dict(read_json(file))
+        except (ValueError, TypeError):  # damaged since: fitted again
+            return None
         # The model is needed until the winner is known: a comparison ends by dropping what did not win.
         files = (self.folder / PREDICTIONS, self.folder / MODEL / model_folder.CARD)
         whole = all(file.is_file() for file in files) and record.get("format") == RECORD_FORMAT
-        return record if whole and record["status"] == "ok" else None
+        return record if whole and record.get("status") == "ok" else None
 
 
 def run_fit(

@@ -11,7 +11,7 @@ from headstart import catalog
 from headstart.data.config import DataConfig
 from headstart.data.labels import Labels
 from headstart.data.load import Loaded, load_source
-from headstart.errors import ConfigError, ModelError
+from headstart.errors import ConfigError, DataError, ModelError
 from headstart.evaluation.metrics import METRICS, score
 from headstart.experiment.config import ExperimentConfig
 from headstart.models import folder as model_folder
@@ -48,7 +48,7 @@ def read_source(config: ExperimentConfig) -> SourceData:
     """Read and check the source file.
 
     Raises:
-        DataError: everything that is wrong with it.
+        DataError: everything that is wrong with it, with the source's own flags.
         ConfigError: the settings of the source classifier are wrong.
     """
     assert config.source is not None
@@ -61,7 +61,15 @@ def read_source(config: ExperimentConfig) -> SourceData:
         encoding=config.encoding,
         separator=config.separator,
     )
-    return SourceData(load_source(given, seed=config.seed), dict(config.settings.get(table.SOURCE, {})))
+    try:
+        loaded = load_source(given, seed=config.seed)
+    except DataError as problem:
+        raise DataError([_of_source(fault) for fault in problem.faults]) from problem
+    return SourceData(loaded, dict(config.settings.get(table.SOURCE, {})))
+
+
+def _of_source(fault: str) -> str:
+    return fault.replace("--label", "--source-label").replace("--text", "--source-text")
 
 
 def train_source(
@@ -120,7 +128,7 @@ def existing_source(name: str) -> tuple[Encoder, Labels]:
     encoder = find_encoder(name)
     card_file = encoder.folder / model_folder.CARD
     if card_file.is_file():
-        card = read_json(card_file)
+        card = model_folder.read_card(encoder.folder)
         if card.get("kind") != "network":
             raise ModelError(f"--source {name} is a '{card.get('strategy')}' model; a fine-tuned one is needed")
         return encoder, Labels.from_json(card["labels"])

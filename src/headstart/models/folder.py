@@ -161,36 +161,54 @@ def load(folder: str | Path, *, precision: str = "auto", device: str = "auto", r
     path = Path(folder).expanduser()
     if not path.is_dir():
         raise ModelError(f"there is no model folder at {folder}; `headstart compare` leaves one in runs/NAME/best")
-    card = _read_card(path)
+    card = read_card(path)
     if card["kind"] in ("network", "frozen"):
         check_folder(path)
     for file in path.glob("*.safetensors"):
         check_safetensors(file)
     labels = Labels.from_json(card["labels"])
-    text = TextSettings(max_length=card["text"]["max_length"], truncate=card["text"]["truncate"])
     chosen = runtime or choose_runtime(device, precision)
     try:
-        classifier = _KINDS[card["kind"]].read(path, card["about"], labels, text, chosen)
+        classifier = _KINDS[card["kind"]].read(path, card["about"], labels, _text_settings(card), chosen)
     except (OSError, KeyError, ValueError, TypeError) as problem:
         raise ModelError(f"{path} is damaged: {problem}; save or fit the model again") from problem
     return Model(classifier, card)
 
 
-def _read_card(path: Path) -> dict[str, Any]:
+def read_card(path: Path) -> dict[str, Any]:
+    """Return the content of ``headstart.json``, or what stands for it where a folder of transformers has none.
+
+    Raises:
+        ModelError: it is damaged, of another format or kind, or the folder is no model.
+    """
     file = path / CARD
     if not file.is_file():
         return _foreign_card(path)
     try:
-        card = read_json(file)
+        card = dict(read_json(file))
         version, kind = card["format"], card["kind"]
-        _ = card["labels"], card["text"], card["about"]
     except (ValueError, KeyError, TypeError) as problem:
-        raise ModelError(f"{file} is damaged: {problem!r}; save or fit the model again") from problem
+        raise _damaged(file, problem) from problem
     if version != FORMAT:
         raise ModelError(f"{file} has format {version}; this version of headstart reads {FORMAT}: upgrade headstart")
     if kind not in _KINDS:
-        raise ModelError(f"{file} names kind '{kind}'; known: {', '.join(_KINDS)}")
-    return dict(card)
+        raise ModelError(f"{file} names kind '{kind}'; known: {', '.join(_KINDS)}; upgrade headstart")
+    try:
+        _ = Labels.from_json(card["labels"]), _text_settings(card), list(card["text"]["columns"]), card["about"]
+    except (ValueError, KeyError, TypeError) as problem:
+        raise _damaged(file, problem) from problem
+    return card
+
+
+def _text_settings(card: dict[str, Any]) -> TextSettings:
+    return TextSettings(max_length=int(card["text"]["max_length"]), truncate=card["text"]["truncate"])
+
+
+def _damaged(file: Path, problem: Exception) -> ModelError:
+    """Say what is wrong with a card."""
+    words = {KeyError: f"{problem} is missing", TypeError: "it does not hold what it should"}
+    reason = words.get(type(problem), f"it is not valid JSON, {problem}")
+    return ModelError(f"{file} is damaged ({reason}); save or fit the model again")
 
 
 def _foreign_card(path: Path) -> dict[str, Any]:

@@ -120,14 +120,17 @@ class BoostedHead:
 
         Raises:
             MissingExtraError: CatBoost is not installed.
-            ModelError: the file is damaged.
+            ModelError: the file is missing or damaged.
         """
         catboost = import_catboost("a boosted model")
+        file = folder / _TREES_FILE
+        if not file.is_file():
+            raise ModelError(f"{file} is missing; fit the model again")
         trees = catboost.CatBoostClassifier()
         try:
-            trees.load_model(str(folder / _TREES_FILE), format="cbm")
+            trees.load_model(str(file), format="cbm")
         except catboost.CatBoostError as problem:
-            raise ModelError(f"{folder / _TREES_FILE} is damaged: {problem}") from problem
+            raise ModelError(f"{file} is damaged or truncated; fit the model again") from problem
         return cls(trees, tuple(about["columns"]), tuple(about["categorical"]))
 
     def parameters(self) -> int:

@@ -98,7 +98,7 @@ def find(name: str, revision: str | None = None) -> Inspected:
     """
     path = winner_or_self(name)
     if (path / model_folder.CARD).is_file():
-        card = model_folder._read_card(path)
+        card = model_folder.read_card(path)
         for file in path.glob("*.safetensors"):
             check_safetensors(file)
     else:
