@@ -16,6 +16,24 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 
+_A_LETTER_OR_TWO = 0.75
+_PLAIN = {
+    "Input should be": "must be",
+    "Value error, ": "",
+    "greater than or equal to": "at least",
+    "less than or equal to": "at most",
+    "greater than": "more than",
+    ", unable to parse string as an integer": "",
+    ", unable to parse string as a number": "",
+    ", unable to interpret input": "",
+    "a valid integer": "a whole number",
+    "a valid number": "a number",
+    "a valid string": "text",
+    "a valid tuple": "a list",
+    "a valid dictionary": "a table of settings",
+    "a valid boolean": "true or false",
+}
+
 
 class HeadstartError(Exception):
     """Base of all errors raised on purpose; the command line prints its text and exits with 2."""
@@ -67,11 +85,23 @@ class MissingExtraError(HeadstartError, ImportError):
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return `` Did you mean 'x'?`` for the closest known name, or an empty string."""
-    known = [str(k) for k in known]
-    lowered = {k.lower(): k for k in known}
-    close = difflib.get_close_matches(str(name).lower(), list(lowered), n=1, cutoff=0.5)
+    """Return `` Did you mean 'x'?`` for the closest known name, or an empty string.
+
+    A name that differs in a letter or two comes first, then one that holds what was typed (``f1`` in ``macro_f1``).
+    """
+    lowered = {str(k).lower(): str(k) for k in known}
+    typed = str(name).lower()
+    near = difflib.get_close_matches(typed, list(lowered), n=1, cutoff=_A_LETTER_OR_TWO)
+    holding = [k for k in lowered if len(typed) > 1 and typed in k]
+    close = near or holding or difflib.get_close_matches(typed, list(lowered), n=1, cutoff=0.5)
     return f" Did you mean '{lowered[close[0]]}'?" if close else ""
+
+
+def plain_words(message: str) -> str:
+    """Return what pydantic says about a value, in words for people who do not write Python."""
+    for technical, plain in _PLAIN.items():
+        message = message.replace(technical, plain)
+    return message
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str], where: str = "") -> str:

@@ -10,6 +10,7 @@ from headstart.cli import completion
 from headstart.cli.compare import compare_and_show
 from headstart.cli.lazy import single
 from headstart.cli.options import AsJson, Data, Quiet, Set, resolve, with_settings
+from headstart.errors import ConfigError
 
 _EPILOG = """Examples:
 
@@ -51,7 +52,10 @@ def fit(
     Splits, scores, record and model folder are those of a comparison, in runs/NAME-STRATEGY unless --out says
     otherwise; so a fit can be set beside a comparison on the same data and seed.
     """
-    config = resolve(data, {**given, "strategies": strategy}, set_)
+    try:
+        config = resolve(data, {**given, "strategies": strategy}, set_)
+    except ConfigError as problem:  # the flag is called otherwise here
+        raise ConfigError([fault.replace("--strategies", "--strategy") for fault in problem.faults]) from problem
     if config.out is None:
         config = config.model_copy(update={"name": f"{config.title}-{strategy}"})
     compare_and_show(config, as_json=json_, quiet=quiet)

@@ -16,12 +16,19 @@ def _names(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
+def _number(value: str) -> int | float:
+    try:
+        return int(value) if value.strip().isdigit() else float(value)
+    except ValueError:
+        raise ValueError("must be a share between 0 and 1 or a number of rows") from None
+
+
 def _size(value: Any) -> Any:
     """Keep rows (whole numbers) and shares (fractions) apart, also where a flag gives them as text."""
     if isinstance(value, bool):
         raise ValueError(f"must be a share between 0 and 1 or a number of rows, got {value}")
     if isinstance(value, str):
-        value = int(value) if value.strip().isdigit() else float(value)
+        value = _number(value)
     if isinstance(value, float) and not 0 < value < 1:
         raise ValueError(f"a share must lie between 0 and 1, got {value}; write a number of rows without a point")
     if isinstance(value, int) and value < 1:

@@ -154,7 +154,7 @@ def _refuse_bad_rows(parsed: _Parsed, name: str, separator: str) -> None:
             f"({_where(ragged, parsed)}): quote cells that hold the separator {separator!r}, or give --separator"
         )
     if not parsed.rows:
-        faults.append(f"{name} has a header but no rows")
+        faults.append(f"{name} has a header but no rows: add a row per text")
     if faults:
         raise DataError(faults)
 

@@ -115,6 +115,8 @@ def _size_error(message: str, remedy: str) -> list[Finding]:
 def _check_sizes(given: Given, config: DataConfig, *, with_holdout: bool) -> list[Finding]:
     """Check that the rows suffice for the sizes asked for."""
     left = int(given.train.labeled().sum())
+    if not left:  # said by the checks of labels
+        return []
     if with_holdout and given.holdout is None:
         held = rows_of_size(config.holdout_size, left)
         if held >= left:

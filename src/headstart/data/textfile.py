@@ -57,7 +57,7 @@ def read_bytes(path: Path) -> bytes:
     except OSError as problem:
         raise DataError(f"cannot read {path}: {problem.strerror or problem}") from problem
     if not raw:
-        raise DataError(f"{path.name} is empty (0 bytes)")
+        raise DataError(f"{path.name} is empty (0 bytes): it needs column names and at least one row")
     return raw
 
 

@@ -10,7 +10,7 @@ import yaml
 from pydantic import BeforeValidator, Field, ValidationError
 
 from headstart.data.config import DataConfig, Names
-from headstart.errors import ConfigError, did_you_mean, unknown_name
+from headstart.errors import ConfigError, did_you_mean, plain_words, unknown_name
 from headstart.evaluation.metrics import METRICS
 
 # Settings are read by `headstart compare --help` and shell completion too: torch and the table come when needed.
@@ -146,7 +146,7 @@ def _fault(error: Any, where: str) -> str:
     key = ".".join(str(p) for p in error["loc"] if not str(p).startswith(("function-", "constrained-")))
     if error["type"] == "missing":
         return f"{_place(key, where)}: nothing given; name the file with your labeled texts"
-    message = str(error["msg"]).removeprefix("Value error, ")
+    message = plain_words(str(error["msg"]))
     if not key:
         return f"{message} ({where})" if where else message
     got = "" if "got" in message else f"; got {error['input']!r}"
@@ -213,16 +213,17 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     except FileNotFoundError as problem:
         near = [str(p) for p in file.parent.glob("*.y*ml")] if file.parent.is_dir() else []
         raise ConfigError(f"{path}: there is no such file.{did_you_mean(str(path), near)}") from problem
-    except (OSError, UnicodeDecodeError) as problem:
-        raise ConfigError(f"{path} cannot be read: {problem}") from problem
+    except OSError as problem:
+        raise ConfigError(f"{path} cannot be read ({problem.strerror}); name a YAML file") from problem
+    except UnicodeDecodeError as problem:
+        raise ConfigError(f"{path} is not UTF-8 (byte {problem.start:,}): save it as UTF-8") from problem
     except yaml.YAMLError as problem:
         mark = getattr(problem, "problem_mark", None)
         line = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
         raise ConfigError(f"{path} is not valid YAML{line}: {getattr(problem, 'problem', problem)}") from problem
     if not isinstance(values, dict):
-        raise ConfigError(
-            f"{path} must be a table of settings such as 'data: reviews.csv'; got {type(values).__name__}"
-        )
+        got = "an empty file" if values is None else f"a {type(values).__name__}"
+        raise ConfigError(f"{path} must be a table of settings such as 'data: reviews.csv'; got {got}")
     return values
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel
 
-from headstart.errors import ConfigError, StrategyError, unknown_name
+from headstart.errors import ConfigError, StrategyError, plain_words, unknown_name
 from headstart.strategies import (
     as_is,
     boosted,
@@ -256,7 +256,7 @@ def _fault(error: Any, known: Sequence[str], where: str) -> str:
     key = ".".join(str(p) for p in error["loc"])
     if error["type"] == "extra_forbidden":
         return unknown_name("setting", key, known or ["(none)"], f"{where}: {key}")
-    return f"{where}: {key}: {error['msg']}; got {error['input']!r}"
+    return f"{where}: {key}: {plain_words(error['msg'])}; got {error['input']!r}"
 
 
 def config_for(plan: Plan, settings: dict[str, dict[str, Any]]) -> BaseModel:
