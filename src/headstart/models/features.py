@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 from typing import Any
@@ -121,9 +122,22 @@ class FeatureExtractor:
 
 
 def _read(file: Path, shape: tuple[int, int]) -> Features | None:
-    """Return stored features, or None where there are none or the file is damaged."""
+    """Return stored features, or None where there are none or the file is damaged.
+
+    Head and size are compared with what `numpy.save` writes, for `numpy.load` takes a damaged file for whatever it
+    looks like: an archive, say, or an array that no memory holds.
+    """
+    head = io.BytesIO()
+    about = {"descr": np.dtype(np.float32).str, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(head, about)
+    expected = head.getvalue()
     try:
-        stored = np.load(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError):
+        with file.open("rb") as handle:
+            if handle.read(len(expected)) != expected:
+                return None
+        stored = np.fromfile(file, dtype=np.float32, offset=len(expected))
+        size = file.stat().st_size
+    except OSError:
         return None
-    return stored if stored.shape == shape and stored.dtype == np.float32 else None
+    whole = stored.size == shape[0] * shape[1] and size == len(expected) + stored.nbytes
+    return stored.reshape(shape) if whole else None
