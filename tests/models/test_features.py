@@ -33,7 +33,7 @@ def extractor(folder: Path, **options: Any) -> FeatureExtractor:
 
 
 def cached(folder: Path, cache: Path, **options: Any) -> FeatureExtractor:
-    return extractor(folder, **{"key": "weights", "cache": cache, **options})
+    return extractor(folder, cache=cache, **{"key": "weights", **options})
 
 
 def plain(folder: Path, examples: Examples, layer: int = -1) -> np.ndarray:
@@ -252,7 +252,8 @@ def test_labels_and_row_numbers_do_not_change_the_entry(tiny_encoder: Path, tmp_
 
 @pytest.mark.parametrize("missing", ["key", "cache"])
 def test_nothing_is_kept_without_key_or_folder(missing: str, tiny_encoder: Path, tmp_path: Path) -> None:
-    extract = cached(tiny_encoder, tmp_path, **{missing: None})
+    given = {"key": "weights", "cache": tmp_path, missing: None}
+    extract = extractor(tiny_encoder, **given)
     np.testing.assert_array_equal(extract(EXAMPLES), extractor(tiny_encoder)(EXAMPLES))
     assert not list(tmp_path.rglob("*.npy"))
 
