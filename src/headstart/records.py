@@ -32,10 +32,12 @@ VOLATILE = frozenset(
 )
 _PACKAGES = ("headstart", "torch", "transformers", "tokenizers", "peft", "scikit-learn", "numpy", "pandas", "catboost")
 
+_CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+
 
 def storage_error(path: Path | str, problem: OSError) -> StorageError:
     """Turn an operating-system error about ``path`` into one sentence with a remedy."""
-    if problem.errno == errno.ENOSPC:
+    if problem.errno in (errno.ENOSPC, errno.EDQUOT):
         remedy = "the disk is full; free some space or choose another folder with --out"
     elif problem.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         remedy = "it is not writable; choose another folder with --out or change its permissions"
@@ -44,6 +46,23 @@ def storage_error(path: Path | str, problem: OSError) -> StorageError:
     else:
         remedy = "choose another folder with --out"
     return StorageError(f"cannot write {path}: {problem.strerror or problem}: {remedy}")
+
+
+def storage_problem(problem: BaseException | None, path: Path | str = "the output") -> StorageError | None:
+    """Return words on a full or unwritable disk, if that is what is behind an error; else None.
+
+    Args:
+        problem: any error; libraries with types of their own (safetensors, CatBoost) only say it in their text.
+        path: what was being written, where the error does not know.
+    """
+    full = "No space left on device"
+    while problem is not None:
+        if isinstance(problem, OSError) and problem.errno in _CANNOT_WRITE:
+            return storage_error(problem.filename or path, problem)
+        if full in str(problem):
+            return storage_error(path, OSError(errno.ENOSPC, full))
+        problem = problem.__cause__ or problem.__context__
+    return None
 
 
 @contextlib.contextmanager

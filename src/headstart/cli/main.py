@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import os
 import sys
@@ -15,11 +14,11 @@ import typer
 from headstart import __version__
 from headstart.cli.lazy import Command, LazyGroup, prose
 from headstart.errors import HeadstartError
+from headstart.records import storage_problem
 
 INTERRUPTED = 130
 USER_ERROR = 2
 OUR_ERROR = 1
-_CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
 _HELP = """The best text classifier that a pretrained encoder and a few hundred labeled texts can give, with proof.
 
@@ -104,7 +103,7 @@ def _other(problem: Exception) -> int:
         return _misused(problem)
     if isinstance(problem, typer.Abort):
         return INTERRUPTED
-    full = _storage_problem(problem)
+    full = storage_problem(problem)
     if full is not None:
         return _fail(full, USER_ERROR)
     if os.environ.get("HEADSTART_DEBUG"):
@@ -113,19 +112,6 @@ def _other(problem: Exception) -> int:
     _say(f"error: {type(problem).__name__}: {first}")
     _say("This is a bug in headstart: please report it with the output of the same command under HEADSTART_DEBUG=1.")
     return OUR_ERROR
-
-
-def _storage_problem(problem: BaseException | None) -> HeadstartError | None:
-    """Return words on a full or unwritable disk, if that is what is behind an error (safetensors has its own type)."""
-    from headstart.records import storage_error
-
-    while problem is not None:
-        if isinstance(problem, OSError) and problem.errno in _CANNOT_WRITE:
-            return storage_error(problem.filename or "the output", problem)
-        if "No space left on device" in str(problem):
-            return storage_error("the output", OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
-        problem = problem.__cause__ or problem.__context__
-    return None
 
 
 def _fail(problem: HeadstartError, code: int) -> int:

@@ -19,7 +19,7 @@ from headstart.experiment.memory import PeakMemory
 from headstart.models import folder as model_folder
 from headstart.models.classifier import Advance, Classifier, Probabilities
 from headstart.models.frozen import FrozenClassifier
-from headstart.records import RECORD_FORMAT, folder_size, read_json, whole_file, write_json
+from headstart.records import RECORD_FORMAT, folder_size, read_json, storage_problem, whole_file, write_json
 from headstart.strategies import table
 from headstart.strategies.table import Plan
 from headstart.strategies.task import Fitted, Task
@@ -99,6 +99,8 @@ def run_fit(
     except HeadstartError as problem:
         record = base | {"status": "failed", "reason": str(problem)}
     except Exception as problem:
+        if (full := storage_problem(problem, fit.folder)) is not None:
+            raise full from problem
         # Whatever a library raises ends this strategy only: its row says why and the others go on.
         reason = f"{type(problem).__name__}: {(str(problem).strip().splitlines() or ['no message'])[0]}"
         record = base | {"status": "failed", "reason": reason}

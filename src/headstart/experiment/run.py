@@ -24,7 +24,7 @@ from headstart.experiment.estimate import Clock, first_rate
 from headstart.experiment.fitting import MODEL, RECORD, Fit, run_fit
 from headstart.experiment.progress import Reporter
 from headstart.experiment.setup import Setup
-from headstart.experiment.source import match_labels, source_settings_type, train_source
+from headstart.experiment.source import match_labels, source_settings, train_source
 from headstart.experiment.state import open_folder, write_state
 from headstart.models.encoders import Encoder
 from headstart.models.features import cache_folder
@@ -158,7 +158,7 @@ class _Run:
         if self._needs_source():
             assert self.setup.source_data is not None
             data = self.setup.source_data.loaded.splits
-            epochs = source_settings_type(gru=self.config.is_gru)(**self.setup.source_data.settings).epochs
+            epochs = source_settings(self.setup.source_data, gru=self.config.is_gru).epochs
             cost = self._source_cost()
             work.append(epochs * cost * (len(data.train) + len(data.validation)))
         for plan in self.plans:

@@ -21,10 +21,11 @@ from headstart.models.runtime import Runtime
 from headstart.records import fingerprint_json, read_json
 from headstart.strategies import full, scratch_gru, table
 from headstart.strategies.task import SourceModel, Task
+from headstart.training.loop import TrainingConfig
 
 _FILE_SUFFIXES = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".ndjson", ".parquet")
 # A source set is usually larger than the target's: fewer passes, larger steps.
-_DEFAULTS = {"epochs": 2, "batch_size": 32, "patience": 1}
+_DEFAULTS: dict[str, Any] = {"learning_rate": 1e-4, "epochs": 2, "batch_size": 32, "patience": 1}
 _RECIPE = 1  # counted up when training changes, so that older cached classifiers are not taken for new ones
 
 
@@ -88,7 +89,7 @@ def train_source(
         The classifier's folder as an encoder, its labels, its validation scores, and whether it was cached.
     """
     strategy = table.plan("scratch-gru" if encoder is None else "full")
-    settings = strategy.strategy.config(**({} if encoder is None else _DEFAULTS) | source.settings)
+    settings = source_settings(source, gru=encoder is None)
     runtime: Runtime = task["runtime"]
     text: TextSettings = task["text"]
     key = fingerprint_json(
@@ -176,6 +177,8 @@ def _folded(name: str) -> str:
     return " ".join(name.casefold().split())
 
 
-def source_settings_type(*, gru: bool) -> type[full.FullConfig] | type[scratch_gru.ScratchGruConfig]:
-    """Return the type of ``settings: source: {...}``."""
-    return scratch_gru.ScratchGruConfig if gru else full.FullConfig
+def source_settings(source: SourceData, *, gru: bool) -> TrainingConfig:
+    """Return the resolved settings of the source classifier (``settings: source: {...}``)."""
+    if gru:
+        return scratch_gru.ScratchGruConfig(**source.settings)
+    return full.FullConfig(**(_DEFAULTS | source.settings))

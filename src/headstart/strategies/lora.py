@@ -32,6 +32,8 @@ _PROJECTIONS = re.compile(
 class LoraConfig(TrainingConfig):
     """Settings of ``lora``."""
 
+    learning_rate: float = Field(2e-3, gt=0, description="peak learning rate")
+    epochs: int = Field(5, ge=1, description="most passes over the training texts")
     rank: int = Field(8, ge=1, description="rank of the adapters")
     alpha: float = Field(16.0, gt=0, description="adapters are scaled by alpha / rank")
     dropout: float = Field(0.05, ge=0, lt=1, description="dropout before the adapters")
