@@ -229,9 +229,12 @@ def test_clone_and_params() -> None:
         twin.save("nowhere")
 
 
-def test_a_fitted_baseline_survives_another_process() -> None:
+@pytest.mark.parametrize("strategy", ["tfidf", "linear-probe", "full", "lora", "scratch-gru"])
+def test_a_fitted_classifier_survives_another_process(strategy: str, tiny_encoder: Path) -> None:
     """Scikit-learn itself pickles estimators to spread work over processes."""
-    model = quick("tfidf").fit(TEXTS, LABELS)
+    settings = {strategy: {**QUICK.get(strategy, {}), "epochs": 1}} if strategy in QUICK else None
+    model = TransferClassifier(strategy, str(tiny_encoder), precision="float32", settings=settings)
+    model.fit(TEXTS, LABELS)
     again = pickle.loads(pickle.dumps(model))
     np.testing.assert_array_equal(again.predict_proba(TEXTS), model.predict_proba(TEXTS))
 
