@@ -11,7 +11,7 @@ import numpy.typing as npt
 from headstart.data.examples import Examples
 from headstart.data.labels import Labels
 from headstart.models.batching import TextSettings
-from headstart.models.classifier import Advance, Probabilities, softmax
+from headstart.models.classifier import Advance, Probabilities, check_classes, softmax
 from headstart.models.runtime import Runtime
 from headstart.records import read_json, write_json
 
@@ -48,7 +48,9 @@ class MajorityClassifier:
         cls, folder: Path, about: dict[str, Any], labels: Labels, text: TextSettings, runtime: Runtime
     ) -> MajorityClassifier:
         """Read what `write` wrote."""
-        return cls(np.asarray(about["shares"], dtype=np.float64), labels)
+        shares = np.asarray(about["shares"], dtype=np.float64)
+        check_classes(len(shares), labels)
+        return cls(shares, labels)
 
 
 class TfidfClassifier:
@@ -102,6 +104,7 @@ class TfidfClassifier:
         arrays = load_file(str(folder / _WEIGHTS_FILE))
         vectorizer = new_vectorizer(sublinear=about["sublinear"], vocabulary=read_json(folder / _VOCABULARY_FILE))
         vectorizer.idf_ = arrays["idf"]
+        check_classes(len(arrays["bias"]), labels)
         return cls(vectorizer, arrays["weights"], arrays["bias"], labels)
 
 

@@ -40,3 +40,13 @@ def softmax(logits: npt.NDArray[Any]) -> Probabilities:
     shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
     exponentials = np.exp(shifted)
     return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True), dtype=np.float64)
+
+
+def check_classes(stored: int, labels: Labels) -> None:
+    """Check that a head read from disk scores as many classes as there are labels.
+
+    Raises:
+        ValueError: it does not; `folder.load` says which folder is damaged.
+    """
+    if stored != len(labels):
+        raise ValueError(f"it scores {stored} classes, but headstart.json has {len(labels)} labels")

@@ -7,6 +7,7 @@ head.*, tfidf.*    what stands on frozen features, or the TF-IDF numbers
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -17,9 +18,9 @@ import pandas as pd
 
 from headstart.data.examples import Examples
 from headstart.data.labels import Labels, Value
-from headstart.errors import DataError, ModelError, did_you_mean
+from headstart.errors import DataError, ModelError, did_you_mean, unknown_name
 from headstart.models.baselines import MajorityClassifier, TfidfClassifier
-from headstart.models.batching import TextSettings
+from headstart.models.batching import TRUNCATIONS, TextSettings
 from headstart.models.checkpoint import check_folder, check_safetensors
 from headstart.models.classifier import Advance, Classifier, Probabilities
 from headstart.models.encoders import label_names_of
@@ -117,7 +118,7 @@ def save(
         ModelError: the reloaded model gives other probabilities.
         StorageError: the folder cannot be written.
     """
-    columns = card.pop("text_columns", ["text"])
+    columns = card.get("text_columns", ["text"])
     with whole_folder(folder) as temporary:
         about = classifier.write(temporary)
         full = {
@@ -126,7 +127,7 @@ def save(
             "labels": classifier.labels.to_json(),
             "text": {"columns": list(columns), **asdict(text)},
             "about": about,
-            **card,
+            **{name: value for name, value in card.items() if name != "text_columns"},
         }
         write_json(temporary / CARD, full)
         _compare(classifier, temporary, check.take(np.arange(min(_CHECKED_TEXTS, len(check)))))
@@ -186,28 +187,42 @@ def read_card(path: Path) -> dict[str, Any]:
         return _foreign_card(path)
     try:
         card = dict(read_json(file))
-        version, kind = card["format"], card["kind"]
-    except (ValueError, KeyError, TypeError) as problem:
+        version, kind = card["format"], str(card["kind"])
+    except (ValueError, KeyError, TypeError, RecursionError) as problem:
         raise _damaged(file, problem) from problem
     if version != FORMAT:
         raise ModelError(f"{file} has format {version}; this version of headstart reads {FORMAT}: upgrade headstart")
     if kind not in _KINDS:
         raise ModelError(f"{file} names kind '{kind}'; known: {', '.join(_KINDS)}; upgrade headstart")
     try:
-        _ = Labels.from_json(card["labels"]), _text_settings(card), list(card["text"]["columns"]), card["about"]
+        _check_labels(Labels.from_json(card["labels"]))
+        _ = _text_settings(card), list(card["text"]["columns"]), dict(card["about"])
     except (ValueError, KeyError, TypeError) as problem:
         raise _damaged(file, problem) from problem
     return card
 
 
 def _text_settings(card: dict[str, Any]) -> TextSettings:
-    return TextSettings(max_length=int(card["text"]["max_length"]), truncate=card["text"]["truncate"])
+    max_length, truncate = int(card["text"]["max_length"]), card["text"]["truncate"]
+    if max_length < 1:
+        raise ValueError(f"a maximum length of {max_length} tokens")
+    if truncate not in TRUNCATIONS:
+        raise ValueError(unknown_name("truncation", truncate, TRUNCATIONS))
+    return TextSettings(max_length, truncate)
+
+
+def _check_labels(labels: Labels) -> None:
+    if not len(labels) == len(labels.names) > 0:
+        raise ValueError(f"{len(labels)} labels with {len(labels.names)} names")
 
 
 def _damaged(file: Path, problem: Exception) -> ModelError:
     """Say what is wrong with a card."""
-    words = {KeyError: f"{problem} is missing", TypeError: "it does not hold what it should"}
-    reason = words.get(type(problem), f"it is not valid JSON, {problem}")
+    if isinstance(problem, json.JSONDecodeError | UnicodeDecodeError | RecursionError):
+        reason = f"it is not valid JSON, {problem}"
+    else:
+        words = {KeyError: f"{problem} is missing", TypeError: "it does not hold what it should"}
+        reason = words.get(type(problem), str(problem))
     return ModelError(f"{file} is damaged ({reason}); save or fit the model again")
 
 

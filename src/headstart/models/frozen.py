@@ -14,7 +14,7 @@ from headstart.data.labels import Labels
 from headstart.errors import DataError, MissingExtraError, ModelError, did_you_mean
 from headstart.models.batching import TextSettings
 from headstart.models.checkpoint import quiet_transformers
-from headstart.models.classifier import Advance, Probabilities, softmax
+from headstart.models.classifier import Advance, Probabilities, check_classes, softmax
 from headstart.models.encoders import load_body, load_tokenizer
 from headstart.models.features import FeatureExtractor, Features
 from headstart.models.runtime import Runtime
@@ -222,4 +222,7 @@ class FrozenClassifier:
         extractor = FeatureExtractor(
             load_body(folder), load_tokenizer(folder), text, runtime, layer=int(about["layer"])
         )
-        return cls(extractor, _HEADS[about["head"]["kind"]].read(folder, about["head"]), labels)
+        head = _HEADS[about["head"]["kind"]].read(folder, about["head"])
+        if isinstance(head, LinearHead):
+            check_classes(len(head.bias), labels)
+        return cls(extractor, head, labels)
