@@ -48,19 +48,19 @@ def storage_error(path: Path | str, problem: OSError) -> StorageError:
     return StorageError(f"cannot write {path}: {problem.strerror or problem}: {remedy}")
 
 
-def storage_problem(problem: BaseException | None, path: Path | str = "the output") -> StorageError | None:
+def storage_problem(problem: BaseException | None, path: Path | str | None = None) -> StorageError | None:
     """Return words on a full or unwritable disk, if that is what is behind an error; else None.
 
     Args:
-        problem: any error; libraries with types of their own (safetensors, CatBoost) only say it in their text.
-        path: what was being written, where the error does not know.
+        problem: any error; libraries with types of their own (safetensors, CatBoost, shutil) only say it in their text.
+        path: what was being written; else what the error names.
     """
     full = "No space left on device"
     while problem is not None:
         if isinstance(problem, OSError) and problem.errno in _CANNOT_WRITE:
-            return storage_error(problem.filename or path, problem)
+            return storage_error(path or problem.filename or "the output", problem)
         if full in str(problem):
-            return storage_error(path, OSError(errno.ENOSPC, full))
+            return storage_error(path or "the output", OSError(errno.ENOSPC, full))
         problem = problem.__cause__ or problem.__context__
     return None
 
@@ -108,8 +108,12 @@ def whole_folder(path: Path) -> Iterator[Path]:
             shutil.rmtree(old)
         else:
             os.replace(temporary, path)
-    except OSError as problem:
-        raise storage_error(path, problem) from problem
+    except Exception as problem:
+        if (full := storage_problem(problem, path)) is not None:
+            raise full from problem
+        if isinstance(problem, OSError):
+            raise storage_error(path, problem) from problem
+        raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

@@ -11,7 +11,7 @@ from headstart import catalog
 from headstart.data.config import DataConfig
 from headstart.data.labels import Labels
 from headstart.data.load import Loaded, load_source
-from headstart.errors import ConfigError, DataError, ModelError
+from headstart.errors import ConfigError, DataError, ModelError, StorageError
 from headstart.evaluation.metrics import METRICS, score
 from headstart.experiment.config import ExperimentConfig
 from headstart.models import folder as model_folder
@@ -115,7 +115,11 @@ def train_source(
         )
         scores = {m: score(m, splits.validation.y, fitted.validation) for m in METRICS}
         card = {"strategy": strategy.name, "validation": scores, "epochs": fitted.epochs, "fingerprint": key}
-        model_folder.save(fitted.classifier, folder, text=text, check=splits.validation, card=card)
+        try:
+            model_folder.save(fitted.classifier, folder, text=text, check=splits.validation, card=card)
+        except StorageError as problem:  # not in the output folder
+            words = str(problem).replace("folder with --out", "cache folder with HEADSTART_CACHE=FOLDER")
+            raise StorageError(words) from problem
     card = read_json(folder / model_folder.CARD)
     return Encoder(str(config.source), folder), Labels.from_json(card["labels"]), card["validation"], cached
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy.typing as npt
 import torch
 
 from headstart.data.examples import Examples
-from headstart.errors import ConfigError
+from headstart.errors import ConfigError, StorageError
 from headstart.models import batching
 from headstart.models.batching import TextSettings
 from headstart.models.classifier import Advance
@@ -79,7 +80,8 @@ class FeatureExtractor:
             return stored
         features = self._compute(examples, advance)
         if file is not None:
-            with whole_file(file) as temporary, temporary.open("wb") as handle:
+            # The cache only saves time: a disk that is full there is no reason to stop.
+            with contextlib.suppress(StorageError), whole_file(file) as temporary, temporary.open("wb") as handle:
                 np.save(handle, features, allow_pickle=False)
         return features
 
