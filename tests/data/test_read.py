@@ -12,7 +12,7 @@ import pytest
 
 from headstart.data.labels import Labels
 from headstart.data.read import examples_of, read_table
-from headstart.errors import DataError, MissingExtra
+from headstart.errors import DataError, MissingExtraError
 
 GOOD = "text,label\nfine film,1\ndull film,0\n"
 
@@ -279,5 +279,5 @@ def test_texts_that_are_no_texts():
 def test_optional_library_is_named(monkeypatch, tmp_path):
     (tmp_path / "state.json").write_text("{}")
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(MissingExtra, match=r"headstart\[datasets\]"):
+    with pytest.raises(MissingExtraError, match=r"headstart\[datasets\]"):
         read_table(tmp_path)
