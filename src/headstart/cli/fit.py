@@ -52,6 +52,8 @@ def fit(
     Splits, scores, record and model folder are those of a comparison, in runs/NAME-STRATEGY unless --out says
     otherwise; so a fit can be set beside a comparison on the same data and seed.
     """
+    if "," in strategy or not strategy.strip():
+        raise ConfigError(f"--strategy takes one name; got '{strategy}' (compare fits several)")
     try:
         config = resolve(data, {**given, "strategies": strategy}, set_)
     except ConfigError as problem:  # the flag is called otherwise here

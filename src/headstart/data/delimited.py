@@ -44,9 +44,12 @@ def read_delimited(
         text: columns whose cells stay exactly as written.
 
     Raises:
-        DataError: the file is empty, has NUL bytes, ragged rows, open quotes or equal column names.
+        DataError: the separator is none, or the file is empty, has NUL bytes, ragged rows, open quotes or equal
+            column names.
     """
     name = path.name
+    if separator is not None and len(separator) != 1:
+        raise DataError(f"a separator is one character, or 'tab'; got '{separator}' (--separator)")
     characters, found = read_text(path, encoding=encoding)
     characters, declared = _declared_separator(characters)
     tab_first = path.suffix.lower() in (".tsv", ".tab")

@@ -155,6 +155,7 @@ def _fault(error: Any, where: str) -> str:
 
 def _name_faults(given: Mapping[str, Any], where: str) -> list[str]:
     from headstart.models.batching import TRUNCATIONS
+    from headstart.models.encoders import GRU
     from headstart.models.runtime import PRECISIONS
     from headstart.strategies import table
 
@@ -165,6 +166,8 @@ def _name_faults(given: Mapping[str, Any], where: str) -> list[str]:
             faults.append(unknown_name(key, value, known, _place(key, where)))
     names = given.get("strategies") or ()
     names = [n.strip() for n in names.split(",") if n.strip()] if isinstance(names, str) else names
+    if isinstance(given.get("strategies"), str | list) and not names:
+        faults.append(f"{_place('strategies', where)} names none; leave it out to fit all that make sense")
     for at, name in enumerate(names if isinstance(names, list | tuple) else ()):
         try:
             table.plan(str(name), f"{where}: strategies[{at}]" if where else "--strategies")
@@ -172,8 +175,12 @@ def _name_faults(given: Mapping[str, Any], where: str) -> list[str]:
             faults += problem.faults
     settings = given.get("settings")
     if isinstance(settings, Mapping) and all(isinstance(v, Mapping) for v in settings.values()):
-        own = {("full" if k == table.SOURCE else str(k)): dict(v) for k, v in settings.items()}
-        faults += table.settings_faults(own, f"{where}: settings" if where else "--set")
+        place = f"{where}: settings" if where else "--set"
+        trained = "scratch-gru" if given.get("encoder") == GRU else "full"  # what a source classifier is
+        for name, values in settings.items():
+            base = trained if name == table.SOURCE else str(name)
+            found = table.settings_faults({base: dict(values)}, place)
+            faults += [fault.replace(f"{place}: {base}", f"{place}: {name}") for fault in found]
     return faults
 
 

@@ -87,11 +87,15 @@ def find_encoder(name: str, revision: str | None = None) -> Encoder:
     Raises:
         ModelError: it is not there, holds no safetensors weights, or the hub cannot be reached.
     """
+    if not name.strip():
+        raise ModelError("no encoder is named; give a folder, hub name or catalog name such as 'minilm' (--encoder)")
     packaged = catalog.packaged_folder(name) if name in catalog.ENCODERS else None
     if packaged is not None and revision is None:
         return Encoder(name, check_folder(packaged))
     path = Path(name).expanduser()
     if path.is_dir():
+        if revision is not None:
+            raise ModelError(f"--revision {revision} goes with a hub name, but '{name}' is a folder here; leave it out")
         return Encoder(name, check_folder(path))
     if path.is_file() or name.startswith((".", "/", "~")):
         raise ModelError(f"encoder '{name}' is not a folder; give the folder that holds config.json (--encoder)")

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
+from headstart.errors import StrategyError
 from headstart.models.baselines import TfidfClassifier, new_vectorizer
 from headstart.strategies.linear import choose_strength, logistic
 from headstart.strategies.task import Fitted, Task
@@ -25,7 +26,11 @@ class TfidfConfig(BaseModel):
 
 
 def fit(task: Task, config: TfidfConfig) -> Fitted:
-    """Choose the penalty on validation, then fit on everything (unless told otherwise)."""
+    """Choose the penalty on validation, then fit on everything (unless told otherwise).
+
+    Raises:
+        StrategyError: no term occurs in as many texts as asked for.
+    """
     vectorizer, X = _vectorize(task.train.joined(), config)
     X_validation = vectorizer.transform(task.validation.joined())
     C = len(task.labels)
@@ -43,4 +48,9 @@ def fit(task: Task, config: TfidfConfig) -> Fitted:
 
 def _vectorize(texts: list[str], config: TfidfConfig) -> tuple[Any, Any]:
     vectorizer = new_vectorizer(sublinear=config.sublinear, min_count=config.min_count)
-    return vectorizer, vectorizer.fit_transform(texts)
+    try:
+        return vectorizer, vectorizer.fit_transform(texts)
+    except ValueError as problem:
+        raise StrategyError(
+            f"no word or word pair is in {config.min_count} of the {len(texts)} texts; lower min_count, or check --text"
+        ) from problem

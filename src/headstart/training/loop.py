@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 
+from headstart.errors import HeadstartError
 from headstart.models.batching import Rows, Tokens, collate, split_by_tokens, training_batches
 from headstart.models.classifier import Advance, softmax
 from headstart.models.network import NetworkClassifier
@@ -84,6 +86,9 @@ def train(
         class_weights: weight per class, shape (C,), or None.
         advance: told how many training texts were done.
         on_epoch: told each epoch's figures.
+
+    Raises:
+        HeadstartError: training diverged.
     """
     model = classifier.model.to(classifier.runtime.device)
     use_byte_dropout(model, seed)
@@ -98,9 +103,11 @@ def train(
             set_modes(model)
             losses = [step(rows) for rows in _told(batches, advance)]
             figures = {"epoch": float(epoch), "train_loss": float(np.mean(losses))}
+            _refuse_divergence(figures)
             history.texts += len(data.y)
             if validation is not None:
                 figures |= _judge(classifier, validation)
+                _refuse_divergence(figures)
             history.epochs.append(figures)
             if on_epoch is not None:
                 on_epoch(figures)
@@ -133,6 +140,14 @@ def _told(batches: list[Rows], advance: Advance | None) -> Iterator[Rows]:
         yield rows
         if advance is not None:
             advance(len(rows))
+
+
+def _refuse_divergence(figures: dict[str, float]) -> None:
+    """Stop where the loss is no number any more: nothing after it could be one."""
+    if not all(math.isfinite(value) for value in figures.values()):
+        raise HeadstartError(
+            f"training diverged in epoch {figures['epoch']:.0f}: the loss is not a number. Lower learning_rate"
+        )
 
 
 def _judge(classifier: NetworkClassifier, validation: Data) -> dict[str, float]:
