@@ -107,6 +107,31 @@ def test_a_damaged_record_of_one_fit_is_fitted_again(world: World, call: Call) -
     assert read_json(run / "comparison.json")["strategies"][0]["metrics"] == before
 
 
+@pytest.mark.parametrize(
+    ("strategy", "setting", "words"),
+    [
+        ("scratch-gru", "learning_rate=1e30", "training diverged in epoch 1: the loss is not a number. Lower"),
+        ("tfidf", "min_count=1000", "lower min_count"),
+        ("scratch-transformer", "heads=7", "is not a multiple of heads 7"),
+        ("linear-probe", "layer=9", "layer 9 is not there: this encoder has states 0 to 2"),
+        ("partial", "pattern=nothing", "'nothing' names no parameter of this encoder"),
+    ],
+)
+def test_a_strategy_that_cannot_be_fitted_says_why_and_the_others_go_on(
+    world: World, call: Call, strategy: str, setting: str, words: str
+) -> None:
+    options = f"--no-tracking --precision float32 --encoder ENCODER --set {strategy}.{setting} --out run"
+    code, _, err = call(world, f"compare reviews.csv --strategies {strategy},majority {options}")
+    assert code == 0, err
+    failed, fitted = read_json(world.folder / "run" / "comparison.json")["strategies"]
+    assert failed["status"] in ("failed", "skipped")
+    assert words in failed["reason"]
+    assert failed["reason"] in err
+    assert fitted["status"] == "ok"
+    assert not (world.folder / "run" / "fits" / strategy / "seed-0" / "predictions.parquet").exists()
+    assert half_written(world.folder) == []
+
+
 # --- from outside: a process of its own ------------------------------------------------------------------------
 
 
