@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.metrics import accuracy_score, f1_score, log_loss, roc_auc_score
-from tests.conftest import separable_texts
 
 import headstart
+from conftest import separable_texts
 from headstart.errors import ConfigError, StorageError
 from headstart.experiment.comparison import Comparison, choose, choose_fit
 from headstart.experiment.progress import Progress, Silent

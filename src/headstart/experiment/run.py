@@ -104,7 +104,7 @@ class _Run:
         return range(self.config.seed, self.config.seed + self.config.seeds)
 
     def _fit(self, plan: Plan, seed: int) -> Fit:
-        config = table.config_for(plan, self.config.settings)
+        config = table.config_for(plan, self.config.settings, gru=self.config.is_gru)
         return Fit(plan, config, seed, self.folder / "fits" / plan.name / f"seed-{seed}")
 
     def go(self) -> Comparison:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import Field
 
 from headstart.models.encoders import new_classifier
@@ -11,15 +13,20 @@ from headstart.strategies.fine_tuning import fine_tune
 from headstart.strategies.task import Fitted, Task
 from headstart.training.loop import TrainingConfig
 
+# What suits a small recurrent network, wherever one is trained. Batch norm sees whole steps: they are not split.
+RATES: dict[str, Any] = {"learning_rate": 3e-3, "epochs": 15, "batch_size": 32, "patience": 3, "step_tokens": 1 << 20}
+
 
 class ScratchGruConfig(TrainingConfig):
     """Settings of ``scratch-gru``."""
 
-    learning_rate: float = Field(3e-3, gt=0, description="peak learning rate")
-    epochs: int = Field(15, ge=1, description="most passes over the training texts")
-    batch_size: int = Field(32, ge=2, description="texts per optimizer step")
-    patience: int = Field(3, ge=1, description="epochs without a better validation log loss before stopping")
-    step_tokens: int = Field(1 << 20, ge=1, description="batch norm sees whole steps: they are not split")
+    learning_rate: float = Field(RATES["learning_rate"], gt=0, description="peak learning rate")
+    epochs: int = Field(RATES["epochs"], ge=1, description="most passes over the training texts")
+    batch_size: int = Field(RATES["batch_size"], ge=2, description="texts per optimizer step")
+    patience: int = Field(
+        RATES["patience"], ge=1, description="epochs without a better validation log loss before stopping"
+    )
+    step_tokens: int = Field(RATES["step_tokens"], ge=1, description="most padded tokens computed at once")
     embedding_size: int = Field(64, ge=1, description="width of the token embedding")
     hidden_size: int = Field(50, ge=1, description="width of the GRU in each direction")
     dense_size: int = Field(64, ge=1, description="width of the dense layer")

@@ -259,7 +259,14 @@ def _fault(error: Any, known: Sequence[str], where: str) -> str:
     return f"{where}: {key}: {plain_words(error['msg'])}; got {error['input']!r}"
 
 
-def config_for(plan: Plan, settings: dict[str, dict[str, Any]]) -> BaseModel:
-    """Return a plan's resolved settings: those of its whole name win over those of the bare strategy."""
-    values = {**settings.get(plan.strategy.name, {}), **settings.get(plan.name, {})}
+def config_for(plan: Plan, settings: dict[str, dict[str, Any]], *, gru: bool = False) -> BaseModel:
+    """Return a plan's resolved settings: those of its whole name win over those of the bare strategy.
+
+    Args:
+        plan: strategy and stages.
+        settings: as given, by strategy name.
+        gru: the encoder is the GRU: where a network is trained, ``scratch-gru``'s rates and lengths are the defaults.
+    """
+    rates = scratch_gru.RATES if gru and issubclass(plan.strategy.config, TrainingConfig) else {}
+    values = {**rates, **settings.get(plan.strategy.name, {}), **settings.get(plan.name, {})}
     return plan.strategy.config(**values)
