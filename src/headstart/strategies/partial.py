@@ -22,6 +22,7 @@ _SHARED = re.compile(r"\.encoder\.(rel_embeddings|LayerNorm)\.")
 class PartialConfig(TrainingConfig):
     """Settings of ``partial``; fresh parameters (the head) are always trained."""
 
+    learning_rate: float = Field(2e-4, gt=0, description="peak learning rate")
     epochs: int = Field(5, ge=1, description="most passes over the training texts")
     top_layers: int | None = Field(None, ge=0, description="train this many top layers; by default the top third")
     pattern: str | None = Field(

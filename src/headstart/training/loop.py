@@ -26,8 +26,8 @@ class TrainingConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    learning_rate: float = Field(2e-4, gt=0, description="peak learning rate")
-    epochs: int = Field(4, ge=1, description="most passes over the training texts")
+    learning_rate: float = Field(5e-5, gt=0, description="peak learning rate")
+    epochs: int = Field(8, ge=1, description="most passes over the training texts")
     batch_size: int = Field(16, ge=2, description="texts per optimizer step")
     warmup: float = Field(0.1, ge=0, lt=1, description="share of steps with rising rate")
     weight_decay: float = Field(0.01, ge=0, description="AdamW's decay of weight matrices")
