@@ -21,7 +21,7 @@ from headstart.cli.reporting import LineReporter
 from headstart.experiment.comparison import Comparison
 from headstart.experiment.config import read_yaml
 from headstart.models.runtime import keep_freed_memory
-from headstart.records import hardware, read_json, versions, write_json
+from headstart.records import hardware, read_json, stable, versions, write_json
 from headstart.report.leaderboard import ordered
 from headstart.report.render import render_table
 
@@ -30,15 +30,6 @@ EXAMPLES = ROOT / "examples"
 RESULTS = ROOT / "benchmarks" / "results"
 MAIN = "import sys; from headstart.cli.main import main; sys.exit(main())"
 
-# What may differ between two runs of the same seed: times, rates, memory, and what names this run or machine.
-VOLATILE = (
-    "seconds_fit",
-    "seconds_holdout",
-    "texts_per_second",
-    "peak_memory_bytes",
-    "product_rates",
-    "hardware",
-)
 _SHOWN = ("macro_f1", "accuracy", "roc_auc", "log_loss")
 _COSTS = ("seconds_fit", "texts_per_second", "peak_memory_bytes", "size_bytes", "parameters_trained")
 
@@ -225,13 +216,6 @@ def run_to_end(words: Sequence[str], *, cache: Path, log: Path) -> None:
     code = start(words, cache=cache, log=log).wait()
     if code:
         raise SystemExit(f"exit code {code}:\n{log.read_text(errors='replace')[-2000:]}")
-
-
-def stable(found: Any) -> Any:
-    """Return a record without what may differ between two runs of the same seed (`VOLATILE`), at any depth."""
-    if isinstance(found, Mapping):
-        return {key: stable(value) for key, value in found.items() if key not in VOLATILE}
-    return [stable(value) for value in found] if isinstance(found, list) else found
 
 
 def differing(one: Any, other: Any, at: str = "") -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 A small comparison of all strategies runs as three processes, each with an empty cache of its own: seed 0, seed 0
 again, seed 1. Records are compared after times, rates, memory and identifiers are taken out (`VOLATILE` in
-common.py); the probabilities of every fit are compared number by number, the winner's weights byte by byte.
+headstart.records); the probabilities of every fit are compared number by number, the winner's weights byte by byte.
 
     python benchmarks/same_seed.py --json benchmarks/results/same_seed.json
 """

@@ -27,7 +27,6 @@ VOLATILE = frozenset(
         "peak_memory_bytes",
         "product_rates",
         "hardware",
-        "versions",
     }
 )
 _PACKAGES = ("headstart", "torch", "transformers", "tokenizers", "peft", "scikit-learn", "numpy", "pandas", "catboost")
@@ -164,7 +163,7 @@ def folder_size(folder: Path) -> int:
 
 
 def stable(record: Any) -> Any:
-    """Return a record without what differs from run to run: times, rates, memory, versions, hardware, identifiers.
+    """Return a record without what differs from run to run: times, rates, memory, hardware.
 
     Two runs of one configuration with one seed on one machine leave equal stable records.
     """
