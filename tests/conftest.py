@@ -234,6 +234,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "scratch-transformer": _NETWORK,
     "boosted": {"trees": 60, "learning_rate": 0.2},
     "partial": {**_NETWORK, "epochs": 12},
+    "gradual": {**_NETWORK, "learning_rate": 2e-2, "factor": 1.5, "epochs": 12},
     "full": _NETWORK,
     "lora": {**_NETWORK, "learning_rate": 1e-2},
 }

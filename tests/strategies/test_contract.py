@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from conftest import QUICK, fit_strategy, tiny_task
+from conftest import QUICK, VOCABULARY, fit_strategy, tiny_task
 from headstart.data.examples import Examples
 from headstart.data.labels import Labels
 from headstart.errors import ConfigError, StrategyError
@@ -29,11 +29,13 @@ STORED_NAMES = [
     "linear-probe",
     "boosted",
     "partial",
+    "gradual",
     "full",
     "lora",
     "source+linear-probe",
     "source+boosted",
     "source+partial",
+    "source+gradual",
     "source+full",
     "source+lora",
 ]
@@ -152,6 +154,7 @@ def _expected_trained(name: str, task: Task, fit: Fitted) -> int:
         return fit.classifier.parameters()
     if base == "scratch-gru":
         return fit.classifier.parameters()
+    thawed = fit.notes.get("layers_trained", [])
     return {
         "majority": C,
         "as-is": 0,
@@ -159,6 +162,10 @@ def _expected_trained(name: str, task: Task, fit: Fitted) -> int:
         "linear-probe": output,
         "boosted": fit.classifier.head.parameters() if base == "boosted" else -1,
         "partial": layer + pooler + output,
+        "gradual": pooler
+        + output
+        + layer * sum("layer " in name for name in thawed)
+        + ("embeddings" in thawed) * (len(VOCABULARY) + 64 + 2 + 2) * D,
         "lora": L * 3 * 8 * (D + D) + (0 if name.startswith("source+") else pooler) + output,
     }[base]
 

@@ -17,7 +17,7 @@ from headstart.models.batching import split_by_tokens, tokenize
 from headstart.models.encoders import load_classifier, load_tokenizer
 from headstart.models.network import NetworkClassifier
 from headstart.models.runtime import seeded
-from headstart.training.loop import Data, History, TrainingConfig, _slope, set_modes, train
+from headstart.training.loop import Data, History, TrainingConfig, set_modes, train
 
 
 def network(task: Any, *, dropout: bool = False) -> NetworkClassifier:
@@ -190,13 +190,14 @@ def test_progress_and_epochs_are_told(tiny_encoder: Path) -> None:
 
 @pytest.mark.parametrize("planned, warmup", [(10, 0.1), (100, 0.25), (1, 0.1), (7, 0.0), (3, 0.99)])
 def test_rate_rises_to_one_and_falls_to_near_zero(planned: int, warmup: float) -> None:
-    rates = [_slope(done, planned, warmup) for done in range(planned)]
+    slope = TrainingConfig(warmup=warmup).slope
+    rates = [slope(done, planned) for done in range(planned)]
     rising = max(1, round(planned * warmup))
     assert max(rates) == 1.0
     assert rates[:rising] == sorted(rates[:rising])
     assert rates[rising - 1 :] == sorted(rates[rising - 1 :], reverse=True)
     assert min(rates) > 0
-    assert _slope(planned, planned, warmup) == 0.0
+    assert slope(planned, planned) == 0.0
 
 
 def test_seeded_leaves_the_callers_random_state_alone() -> None:

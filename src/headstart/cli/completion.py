@@ -10,8 +10,9 @@ Completer = Callable[[str], list[str]]
 
 # Kept here and not read from the table of strategies, whose import takes seconds; a test compares.
 STRATEGIES = (
-    "majority", "tfidf", "scratch-gru", "scratch-transformer", "as-is", "linear-probe", "boosted", "partial", "full",
-    "lora", "source+linear-probe", "source+boosted", "source+partial", "source+full", "source+lora",
+    "majority", "tfidf", "scratch-gru", "scratch-transformer", "as-is", "linear-probe", "boosted", "partial",
+    "gradual", "full", "lora", "source+linear-probe", "source+boosted", "source+partial", "source+gradual",
+    "source+full", "source+lora",
 )  # fmt: skip
 METRICS = ("accuracy", "macro_f1", "roc_auc", "log_loss", "matthews")
 TRUNCATIONS = ("head", "tail", "head-tail")

@@ -13,6 +13,7 @@ from headstart.models.classifier import softmax
 from headstart.models.encoders import load_classifier, load_tokenizer
 from headstart.models.network import NetworkClassifier
 from headstart.strategies.task import Fitted, Task
+from headstart.training.layered import Layered
 from headstart.training.loop import Data, History, TrainingConfig, train
 
 # Attention's own dropout keeps processors from the fused kernel; hidden dropout regularizes enough.
@@ -36,6 +37,7 @@ def fine_tune(
     build: Callable[[], NetworkClassifier],
     config: TrainingConfig,
     finish: Callable[[NetworkClassifier], None] | None = None,
+    layered: Callable[[Any], Layered] | None = None,
 ) -> Fitted:
     """Train what ``build`` makes, early-stopped on validation.
 
@@ -44,20 +46,25 @@ def fine_tune(
         build: makes a network with ``requires_grad`` set on what is to be trained; called again for a refit.
         config: rates and lengths.
         finish: changes the trained network in place before it is handed out (merging adapters, say).
+        layered: tells rates and thawing of a model's layers, where they differ.
     """
     classifier = build()
+    layers = None if layered is None else layered(classifier.model)
+    held = _data(classifier, task.validation)
+    history = _train(task, classifier, task.train, held, config, layers)
+    notes: dict[str, Any] = {"best_epoch": history.best_epoch, "refit": config.refit}
+    if layers is not None:
+        layers.thaw(classifier.model, history.best_epoch)  # layers thawed later are again as they were
+        notes["layers_trained"] = [group.name for group in layers.groups[: layers.thawed(history.best_epoch)]]
     names = trained_names(classifier.model)
     trained = sum(p.numel() for p in classifier.model.parameters() if p.requires_grad)
-    held = _data(classifier, task.validation)
-    history = _train(task, classifier, task.train, held, config)
     validation = softmax(classifier.logits(held.tokens))
     if config.refit:
         classifier = build()
         again = config.model_copy(update={"epochs": history.best_epoch})
-        _train(task, classifier, task.train.concat(task.validation), None, again)
+        _train(task, classifier, task.train.concat(task.validation), None, again, layers)
     if finish is not None:
         finish(classifier)
-    notes = {"best_epoch": history.best_epoch, "refit": config.refit}
     return Fitted(classifier, validation, trained, history.epochs, names, notes)
 
 
@@ -74,7 +81,12 @@ def trained_names(model: Any) -> tuple[str, ...] | None:
 
 
 def _train(
-    task: Task, classifier: NetworkClassifier, examples: Examples, held: Data | None, config: TrainingConfig
+    task: Task,
+    classifier: NetworkClassifier,
+    examples: Examples,
+    held: Data | None,
+    config: TrainingConfig,
+    layered: Layered | None,
 ) -> History:
     return train(
         classifier,
@@ -83,6 +95,7 @@ def _train(
         config,
         seed=task.seed,
         class_weights=task.class_weights,
+        layered=layered,
         advance=task.advance,
         on_epoch=task.on_epoch if held is not None else None,
     )

@@ -10,13 +10,11 @@ from pydantic import Field, field_validator
 
 from headstart.errors import ConfigError
 from headstart.models.encoders import layer_list
+from headstart.models.layers import layer_groups
 from headstart.models.network import NetworkClassifier
 from headstart.strategies.fine_tuning import fine_tune, pretrained
 from headstart.strategies.task import Fitted, Task
 from headstart.training.loop import TrainingConfig
-
-# DeBERTa's relative positions come after its layers in order, but every layer reads them.
-_SHARED = re.compile(r"\.encoder\.(rel_embeddings|LayerNorm)\.")
 
 
 class PartialConfig(TrainingConfig):
@@ -75,15 +73,11 @@ def _by_pattern(model: Any, pattern: str) -> set[str]:
 
 def _by_layers(model: Any, top_layers: int | None) -> set[str]:
     """Return parameters of the top layers and of everything outside the layers that comes after them (the head)."""
+    groups = layer_groups(model)
     if model.config.model_type == "headstart_gru":
-        embedding = {name for name, _ in model.named_parameters() if name.startswith("body.embedding")}
-        return {name for name, _ in model.named_parameters()} - embedding
-    prefix, layers = layer_list(model)
+        return {name for group in groups[:-1] for name in group.parameters}
+    _, layers = layer_list(model)
     count = math.ceil(len(layers) / 3) if top_layers is None else top_layers
     if count > len(layers):
         raise ConfigError(f"top_layers is {count}, but this encoder has {len(layers)} (settings: partial: top_layers)")
-    names = [name for name, _ in model.named_parameters()]
-    last = max(i for i, name in enumerate(names) if name.startswith(prefix + "."))
-    top = tuple(f"{prefix}.{i}." for i in range(len(layers) - count, len(layers)))
-    after = {name for name in names[last + 1 :] if not _SHARED.search(name)}
-    return {name for name in names if name.startswith(top)} | after
+    return {name for group in groups[: 1 + count] for name in group.parameters}

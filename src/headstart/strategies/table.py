@@ -14,6 +14,7 @@ from headstart.strategies import (
     as_is,
     boosted,
     full,
+    gradual,
     linear_probe,
     lora,
     majority,
@@ -123,6 +124,15 @@ _ROWS = (
         "top layers trained, the rest frozen",
         "freeze / unfreeze",
         1.8,
+    ),
+    Strategy(
+        "gradual",
+        gradual.fit,
+        gradual.GradualConfig,
+        "encoder",
+        "thawed from the head down, lower layers at lower rates",
+        "ULMFiT, Howard & Ruder 2018",
+        3.0,
     ),
     Strategy("full", full.fit, full.FullConfig, "encoder", "every weight trained", "fine-tuning", 3.0),
     Strategy(

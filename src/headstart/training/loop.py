@@ -19,6 +19,7 @@ from headstart.models.classifier import Advance, softmax
 from headstart.models.network import NetworkClassifier
 from headstart.models.runtime import seeded
 from headstart.training.dropout import use_byte_dropout
+from headstart.training.layered import Layered
 
 
 class TrainingConfig(BaseModel):
@@ -35,6 +36,13 @@ class TrainingConfig(BaseModel):
     patience: int = Field(2, ge=1, description="epochs without a better validation log loss before stopping")
     step_tokens: int = Field(4096, ge=1, description="most padded tokens computed at once; a step over it is split")
     refit: bool = Field(False, description="train again on train + validation for the best number of epochs")
+
+    def slope(self, done: int, planned: int) -> float:
+        """Return the share of the peak rate at step ``done``: linear up over the warm-up, then linear down to zero."""
+        rising = max(1, round(planned * self.warmup))
+        if done < rising:
+            return (done + 1) / rising
+        return max(0.0, (planned - done) / max(1, planned - rising))
 
 
 @dataclass(frozen=True)
@@ -69,6 +77,7 @@ def train(
     *,
     seed: int,
     class_weights: npt.NDArray[np.float64] | None = None,
+    layered: Layered | None = None,
     advance: Advance | None = None,
     on_epoch: Callable[[dict[str, float]], None] | None = None,
 ) -> History:
@@ -84,6 +93,7 @@ def train(
         config: rates and lengths.
         seed: of order and dropout.
         class_weights: weight per class, shape (C,), or None.
+        layered: rates and thawing layer by layer; patience then counts from the epoch in which all are trained.
         advance: told how many training texts were done.
         on_epoch: told each epoch's figures.
 
@@ -93,13 +103,16 @@ def train(
     model = classifier.model.to(classifier.runtime.device)
     use_byte_dropout(model, seed)
     generator = np.random.default_rng(seed)
-    step = _Step(classifier, data, config, class_weights)
+    step = _Step(classifier, data, config, class_weights, layered)
     history = History()
     keeper = _Keeper(model)
+    started = 1 if layered is None else layered.complete
     with seeded(seed):
         for epoch in range(1, config.epochs + 1):
             batches = training_batches(data.tokens.lengths, config.batch_size, generator)
             step.plan(len(batches) * config.epochs)
+            if layered is not None:
+                layered.thaw(model, epoch)
             set_modes(model)
             losses = [step(rows) for rows in _told(batches, advance)]
             figures = {"epoch": float(epoch), "train_loss": float(np.mean(losses))}
@@ -112,7 +125,7 @@ def train(
             if on_epoch is not None:
                 on_epoch(figures)
             keeper.see(epoch, figures.get("validation_log_loss", -float(epoch)))
-            if epoch - keeper.best_epoch >= config.patience:
+            if epoch - max(keeper.best_epoch, started - 1) >= config.patience:
                 break
     keeper.restore()
     history.best_epoch = keeper.best_epoch
@@ -168,13 +181,16 @@ class _Step:
         data: Data,
         config: TrainingConfig,
         class_weights: npt.NDArray[np.float64] | None,
+        layered: Layered | None = None,
     ) -> None:
         self.classifier, self.data, self.config = classifier, data, config
         self.lengths = data.tokens.lengths
         self.trained = [p for p in classifier.model.parameters() if p.requires_grad]
         device = classifier.runtime.device
         self.weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32).to(device)
-        self.optimizer = torch.optim.AdamW(_groups(classifier.model, config), lr=config.learning_rate, fused=True)
+        self.optimizer = torch.optim.AdamW(
+            _groups(classifier.model, config, layered), lr=config.learning_rate, fused=True
+        )
         self.planned, self.done = 1, 0
 
     def plan(self, steps: int) -> None:
@@ -183,9 +199,9 @@ class _Step:
 
     def __call__(self, rows: Rows) -> float:
         """Move the weights by one step; return the mean loss of the rows."""
-        rate = self.config.learning_rate * _slope(self.done, self.planned, self.config.warmup)
+        rate = self.config.learning_rate * self.config.slope(self.done, self.planned)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["share"]
         weight = self._weight(rows)
         loss = sum(self._piece(piece, weight) for piece in split_by_tokens(rows, self.lengths, self.config.step_tokens))
         torch.nn.utils.clip_grad_norm_(self.trained, self.config.max_grad_norm)
@@ -210,21 +226,20 @@ class _Step:
         return float(loss.detach())
 
 
-def _groups(model: nn.Module, config: TrainingConfig) -> list[dict[str, Any]]:
-    """Weight decay for matrices only: never for biases and norms (as in BERT's own training)."""
-    trained = [p for p in model.parameters() if p.requires_grad]
+def _groups(model: nn.Module, config: TrainingConfig, layered: Layered | None) -> list[dict[str, Any]]:
+    """Return optimizer groups with their ``share`` of the rate.
+
+    Weight decay is for matrices only: never for biases and norms (as in BERT's own training).
+    """
+    shares = {} if layered is None else layered.shares()
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            groups.setdefault((shares.get(name, 1.0), parameter.ndim >= 2), []).append(parameter)
     return [
-        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": config.weight_decay},
-        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+        {"params": parameters, "share": share, "weight_decay": config.weight_decay if matrices else 0.0}
+        for (share, matrices), parameters in groups.items()
     ]
-
-
-def _slope(done: int, planned: int, warmup: float) -> float:
-    """Share of the peak rate at step ``done``: linear up over the warm-up, then linear down to zero."""
-    rising = max(1, round(planned * warmup))
-    if done < rising:
-        return (done + 1) / rising
-    return max(0.0, (planned - done) / max(1, planned - rising))
 
 
 class _Keeper:

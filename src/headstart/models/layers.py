@@ -1,0 +1,61 @@
+"""A classifier's parameters as layers, from the head down to the embeddings."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from headstart.errors import ModelError
+from headstart.models.encoders import head_parameters, layer_list
+
+# Relative positions (DeBERTa, MPNet) come after the layers in order, but every layer reads them.
+_SHARED = re.compile(r"\.encoder\.(rel_embeddings|LayerNorm|relative_attention_bias)\.")
+
+
+@dataclass(frozen=True)
+class LayerGroup:
+    """Parameters that are trained alike.
+
+    Attributes:
+        name: ``head``, ``layer 5``, ..., ``layer 0``, ``embeddings``; ``layers`` where they share weights.
+        parameters: full names.
+    """
+
+    name: str
+    parameters: tuple[str, ...]
+
+
+def layer_groups(model: Any) -> tuple[LayerGroup, ...]:
+    """Part all parameters of a sequence classifier: the head (with pooler and last norm), each layer, embeddings.
+
+    Where the layers cannot be told apart (ALBERT shares one among all, the GRU is one), they are one group.
+
+    Returns:
+        Groups from the head down; every parameter is in exactly one, none is empty.
+    """
+    names = [name for name, _ in model.named_parameters()]
+    try:
+        prefix, layers = layer_list(model)
+    except ModelError:
+        return _three_groups(names, set(head_parameters(model)))
+    outside = set(head_parameters(model))
+    last = max(i for i, name in enumerate(names) if name.startswith(prefix + "."))
+    head = [n for i, n in enumerate(names) if n in outside or (i > last and not _SHARED.search(n))]
+    found = [("head", head)]
+    for at in reversed(range(len(layers))):
+        found.append((f"layer {at}", [name for name in names if name.startswith(f"{prefix}.{at}.")]))
+    taken = {name for _, group in found for name in group}
+    return _groups([*found, ("embeddings", [name for name in names if name not in taken])])
+
+
+def _three_groups(names: Sequence[str], head: set[str]) -> tuple[LayerGroup, ...]:
+    top = [n for n in names if n in head or ".pooler." in n]
+    embeddings = [n for n in names if n not in top and "embedding" in n]
+    between = [n for n in names if n not in {*top, *embeddings}]
+    return _groups([("head", top), ("layers", between), ("embeddings", embeddings)])
+
+
+def _groups(found: Sequence[tuple[str, Sequence[str]]]) -> tuple[LayerGroup, ...]:
+    return tuple(LayerGroup(name, tuple(parameters)) for name, parameters in found if parameters)
