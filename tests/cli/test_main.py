@@ -17,7 +17,7 @@ from headstart.models.batching import TRUNCATIONS
 from headstart.models.runtime import PRECISIONS
 from headstart.strategies.table import known_names
 
-COMMANDS = ["compare", "fit", "predict", "evaluate", "inspect", "strategies", "encoders"]
+COMMANDS = ["compare", "fit", "predict", "serve", "evaluate", "inspect", "strategies", "encoders"]
 
 
 def test_version():

@@ -33,6 +33,7 @@ _COMMANDS = (
     ),
     Command("fit", "headstart.cli.fit", "Fit one strategy."),
     Command("predict", "headstart.cli.predict", "Label the texts of a file with a model."),
+    Command("serve", "headstart.cli.serve", "Answer HTTP requests with models, and show a page to try them on."),
     Command("evaluate", "headstart.cli.evaluate", "Score models side by side on labeled texts."),
     Command("inspect", "headstart.cli.inspect", "Look into a model or encoder: layers, tokens, how far weights moved."),
     Command("strategies", "headstart.cli.strategies", "List the ways of transferring and their settings."),

@@ -1,0 +1,204 @@
+"""Texts of many requests, computed together: one thread runs the models, and whoever waits shares its batches."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from headstart.data.examples import Examples
+from headstart.models.classifier import Classifier, Probabilities
+
+_LONGEST_RETRY_SECONDS = 60
+_OLD_SHARE = 0.8  # of the running mean of seconds per text
+
+
+class QueueFullError(Exception):
+    """More texts wait than may.
+
+    Attributes:
+        retry_seconds: when there is likely to be room.
+    """
+
+    def __init__(self, retry_seconds: int) -> None:
+        super().__init__(f"the queue is full; try again in {retry_seconds} s")
+        self.retry_seconds = retry_seconds
+
+
+@dataclass(eq=False)
+class _Job:
+    """One request that waits: which of its texts are computed, and who is told."""
+
+    classifier: Classifier
+    examples: Examples
+    answer: asyncio.Future[Probabilities]
+    taken: int = 0
+    parts: list[Probabilities] = field(default_factory=list)
+
+    @property
+    def left(self) -> int:
+        return len(self.examples) - self.taken
+
+
+_Piece = tuple[_Job, Examples]
+_Outcome = Probabilities | Exception
+
+
+class Batcher:
+    """Gathers waiting texts into batches; the classifier sorts them by length and splits them by token budget.
+
+    A request keeps the classifier it came with, so that models can be exchanged while it waits. Of several requests
+    for one classifier each gets its share of a batch: a list of a thousand texts does not hold up a single one.
+
+    Args:
+        max_waiting: most texts that may wait.
+        max_batch: most texts computed at once.
+        gather_seconds: how long the first text of a batch waits for others.
+        observe: told texts and seconds of every batch.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_waiting: int,
+        max_batch: int,
+        gather_seconds: float,
+        observe: Callable[[int, float], None] = lambda texts, seconds: None,
+    ) -> None:
+        self.max_waiting = max_waiting
+        self.max_batch = max_batch
+        self.gather_seconds = gather_seconds
+        self.waiting = 0
+        self._observe = observe
+        self._jobs: list[_Job] = []
+        self._arrived = asyncio.Event()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="headstart-model")
+        self._task: asyncio.Task[None] | None = None
+        self._seconds_per_text = 0.0
+
+    def start(self) -> None:
+        """Begin to compute what arrives; called inside a running event loop."""
+        self._task = asyncio.create_task(self._run())
+
+    @property
+    def running(self) -> bool:
+        """Whether what arrives will be computed."""
+        return self._task is not None and not self._task.done()
+
+    async def stop(self) -> None:
+        """Finish what waits, then end the thread."""
+        while self._jobs and self.running:
+            await asyncio.sleep(self.gather_seconds)
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        self._thread.shutdown()
+
+    async def predict_proba(self, classifier: Classifier, examples: Examples) -> Probabilities:
+        """Return class probabilities (N, C) when their turn has come.
+
+        Raises:
+            QueueFullError: too many texts wait already.
+        """
+        n = len(examples)
+        if not n:
+            return np.zeros((0, len(classifier.labels)))
+        if self.waiting + n > self.max_waiting:
+            raise QueueFullError(self.retry_seconds())
+        job = _Job(classifier, examples, asyncio.get_running_loop().create_future())
+        self._jobs.append(job)
+        self.waiting += n
+        self._arrived.set()
+        try:
+            return await job.answer
+        finally:  # an error, or whoever asked has gone: the rest is not computed
+            if job in self._jobs:
+                self._jobs.remove(job)
+            self.waiting -= n
+
+    def retry_seconds(self) -> int:
+        """Return in how many seconds what waits now will be done, as far as can be told."""
+        return max(1, min(_LONGEST_RETRY_SECONDS, math.ceil(self.waiting * self._seconds_per_text)))
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._arrived.wait()
+            if self.waiting < self.max_batch:
+                await asyncio.sleep(self.gather_seconds)
+            pieces = self._take()
+            if pieces:
+                began = time.perf_counter()
+                outcomes = await loop.run_in_executor(self._thread, _compute, pieces)
+                self._measure(sum(len(part) for _, part in pieces), time.perf_counter() - began)
+                for (job, _), outcome in zip(pieces, outcomes, strict=True):
+                    self._settle(job, outcome)
+            if not self._jobs:
+                self._arrived.clear()
+
+    def _take(self) -> list[_Piece]:
+        """Take texts of the longest-waiting request and of those for the same classifier, in fair shares."""
+        if not self._jobs:
+            return []
+        classifier = self._jobs[0].classifier
+        chosen = [job for job in self._jobs if job.classifier is classifier][: self.max_batch]
+        room = self.max_batch
+        pieces = []
+        for others, job in zip(range(len(chosen), 0, -1), sorted(chosen, key=lambda j: j.left), strict=True):
+            n = min(job.left, room // others)
+            rows = range(job.taken, job.taken + n)
+            pieces.append((job, job.examples if n == len(job.examples) else job.examples.take(rows)))
+            job.taken += n
+            room -= n
+        unfinished = [job for job in chosen if job.left]  # behind the others, so that every classifier has its turn
+        self._jobs = [job for job in self._jobs if job not in chosen] + unfinished
+        return pieces
+
+    def _settle(self, job: _Job, outcome: _Outcome) -> None:
+        if job.answer.done():
+            return
+        if isinstance(outcome, Exception):
+            job.answer.set_exception(outcome)
+            return
+        job.parts.append(outcome)
+        if sum(map(len, job.parts)) == len(job.examples):
+            job.answer.set_result(np.concatenate(job.parts))
+
+    def _measure(self, texts: int, seconds: float) -> None:
+        each = seconds / texts
+        old = self._seconds_per_text or each
+        self._seconds_per_text = _OLD_SHARE * old + (1 - _OLD_SHARE) * each
+        self._observe(texts, seconds)
+
+
+def _compute(pieces: Sequence[_Piece]) -> list[_Outcome]:
+    """Compute pieces together; where that fails each alone, so that one bad request spoils no other's answer."""
+    classifier = pieces[0][0].classifier
+    parts = [part for _, part in pieces]
+    try:
+        proba = classifier.predict_proba(_joined(parts))
+    except Exception as problem:  # handed to whoever asked
+        if len(pieces) == 1:
+            return [problem]
+        return [_compute([piece])[0] for piece in pieces]
+    return [*np.split(proba, np.cumsum([len(part) for part in parts])[:-1])]
+
+
+def _joined(parts: Sequence[Examples]) -> Examples:
+    if len(parts) == 1:
+        return parts[0]
+    pairs = [p.pairs for p in parts if p.pairs is not None]
+    columns = [p.columns for p in parts if p.columns is not None]
+    return Examples.of(
+        [text for part in parts for text in part.texts],
+        pairs=[text for second in pairs for text in second] if pairs else None,
+        columns=pd.concat(columns, ignore_index=True) if columns else None,
+    )

@@ -1,0 +1,109 @@
+"""A server from start to end: the port first, then the models, then answers until it is told to stop."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from headstart.errors import ConfigError, MissingExtraError
+from headstart.serving.settings import ServingSettings
+from headstart.serving.shelf import FolderPlace, Place, Shelf, Wanted
+
+_BACKLOG = 2048
+_STOP_SECONDS = 60  # requests that run when the server is told to stop may take so long
+_IDLE_SECONDS = 30
+
+
+def listener(settings: ServingSettings) -> socket.socket:
+    """Return a socket bound to the address; it takes connections once the models are open.
+
+    Raises:
+        ConfigError: the address is taken or is not this machine's.
+    """
+    bound = None
+    try:
+        family, _, _, _, address = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0]
+        bound = socket.socket(family, socket.SOCK_STREAM)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+    except OSError as problem:
+        if bound is not None:
+            bound.close()
+        raise ConfigError(
+            f"cannot listen on {settings.host}, port {settings.port} ({problem.strerror or problem}); choose another "
+            "with --host and --port"
+        ) from problem
+    return bound
+
+
+def find(model: str) -> tuple[str | None, Place, str | None]:
+    """Return a model's own name, where it is, and the alias it is followed by."""
+    from headstart.models.predicting import model_folder
+
+    return None, FolderPlace(model_folder(model), "1"), None
+
+
+def serve(
+    wanted: Sequence[Wanted],
+    settings: ServingSettings,
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    told: Callable[[str], None] = lambda line: None,
+) -> None:
+    """Serve models until a signal says stop; requests that run then are finished.
+
+    Args:
+        wanted: the models.
+        settings: where, and with what limits.
+        device: ``auto`` or a torch device name.
+        precision: ``auto``, ``float32`` or ``bfloat16``.
+        told: told of the address, in words.
+
+    Raises:
+        ConfigError: the address cannot be used, or must not be without a token.
+        ModelError: a model cannot be opened.
+        MissingExtraError: FastAPI, uvicorn or prometheus_client is not installed.
+    """
+    settings.check()
+    try:
+        import uvicorn
+
+        from headstart.serving.app import create_app
+        from headstart.serving.observing import Metrics, log_config
+    except ImportError as problem:
+        raise MissingExtraError("serving", "`headstart serve`") from problem
+    from headstart.models.folder import Model, load
+    from headstart.models.runtime import choose_runtime
+    from headstart.serving.switching import Follower, opened
+
+    with listener(settings) as bound:
+        runtime = choose_runtime(device, precision)
+
+        def open_model(folder: Path) -> Model:
+            return load(folder, runtime=runtime)
+
+        served = [opened(entry, open_model) for entry in wanted]
+        shelf, metrics = Shelf(served), Metrics()
+        followers = [
+            Follower(entry, now, shelf, open_model, tell=metrics.event, poll_seconds=settings.poll_seconds)
+            for entry, now in zip(wanted, served, strict=True)
+            if entry.alias is not None
+        ]
+        app = create_app(shelf, settings, followers=followers, metrics=metrics)
+        host, port = bound.getsockname()[:2]
+        shown = f"[{host}]" if ":" in host else host
+        names = ", ".join(f"{s.name} (version {s.version})" for s in served)
+        told(f"serving {names} on http://{shown}:{port}/ in {runtime.precision}; Ctrl-C stops")
+        config = uvicorn.Config(
+            app,
+            log_config=log_config(),
+            access_log=False,
+            server_header=False,
+            ws="none",
+            backlog=_BACKLOG,
+            timeout_keep_alive=_IDLE_SECONDS,
+            timeout_graceful_shutdown=_STOP_SECONDS,
+        )
+        uvicorn.Server(config).run(sockets=[bound])
