@@ -1,7 +1,7 @@
 """Fill the tables of README.md and docs/*.md from the code, so that they cannot fall behind.
 
 A table stands between ``<!-- table: NAME -->`` and ``<!-- end -->``; NAME is ``strategies``, ``experiment``,
-``metrics``, ``encoders``, ``samples`` or the name of a strategy (its settings).
+``metrics``, ``encoders``, ``samples``, ``tasks`` or the name of a strategy (its settings).
 
     python docs/tables.py            # fill them
     python docs/tables.py --check    # exit code 1 if one is out of date
@@ -22,6 +22,8 @@ from pydantic import BaseModel
 from headstart.catalog import ENCODERS, SAMPLES
 from headstart.evaluation.metrics import METRICS
 from headstart.experiment.config import ExperimentConfig
+from headstart.inference.api import flag_of
+from headstart.inference.table import TASKS, Task
 from headstart.strategies.table import STRATEGIES
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -65,9 +67,20 @@ def table(name: str) -> str:
     if name == "encoders":
         rows = [[f"`{e.name}`", e.hub, e.languages, f"{e.parameters / 1e6:.1f}M", e.license] for e in ENCODERS.values()]
         return markdown(["name", "hub name", "languages", "weights", "license"], rows)
+    if name == "tasks":
+        return markdown(["task", "gives", "keys of the result", "options"], [_task_row(t) for t in TASKS.values()])
     if name == "samples":
         return markdown(["name", "rows", "texts"], [[f"`{s.name}`", f"{s.rows:,}", s.about] for s in SAMPLES.values()])
     return settings_table(STRATEGIES[name].config)
+
+
+def _task_row(task: Task) -> list[str]:
+    flags = [
+        f"`{flag_of(name)}`"
+        for name in ("context", *task.options.model_fields)
+        if name != "context" or task.takes_context
+    ]
+    return [f"`{task.name}`", task.summary, ", ".join(f"`{key}`" for key in task.keys), ", ".join(flags)]
 
 
 def settings_table(config: type[BaseModel]) -> str:

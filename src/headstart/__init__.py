@@ -12,11 +12,12 @@ if TYPE_CHECKING:
     from headstart.experiment.api import compare, fit
     from headstart.experiment.comparison import Comparison
     from headstart.experiment.estimator import TransferClassifier
+    from headstart.inference.api import infer
     from headstart.models.folder import Model, load
     from headstart.models.text_features import TextFeatures
 
 __version__ = "0.1.0"
-__all__ = ["Comparison", "Model", "TextFeatures", "TransferClassifier", "compare", "fit", "load"]
+__all__ = ["Comparison", "Model", "TextFeatures", "TransferClassifier", "compare", "fit", "infer", "load"]
 
 _HOMES = {
     "Comparison": "headstart.experiment.comparison",
@@ -25,6 +26,7 @@ _HOMES = {
     "TransferClassifier": "headstart.experiment.estimator",
     "compare": "headstart.experiment.api",
     "fit": "headstart.experiment.api",
+    "infer": "headstart.inference.api",
     "load": "headstart.models.folder",
 }
 

@@ -13,11 +13,12 @@ from headstart.cli import completion, main
 from headstart.data.mend import MENDS
 from headstart.errors import ConfigError
 from headstart.evaluation.metrics import METRICS
+from headstart.inference.table import TASKS
 from headstart.models.batching import TRUNCATIONS
 from headstart.models.runtime import PRECISIONS
 from headstart.strategies.table import known_names
 
-COMMANDS = ["compare", "fit", "predict", "serve", "evaluate", "inspect", "strategies", "encoders"]
+COMMANDS = ["compare", "fit", "predict", "serve", "evaluate", "infer", "inspect", "strategies", "encoders"]
 
 
 def test_version():
@@ -38,7 +39,7 @@ def test_each_help_has_text_and_examples(name):
     assert f"headstart {name}" in out.split("Examples:")[1]
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["compare", "--help"], ["encoders"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["compare", "--help"], ["infer", "--help"], ["encoders"]])
 def test_light_commands_do_not_load_torch(arguments):
     program = (
         "import sys; from headstart.cli.main import run; code = run(sys.argv[1:]); "
@@ -52,6 +53,7 @@ def test_light_commands_do_not_load_torch(arguments):
 def test_names_offered_by_completion_are_the_real_ones():
     assert list(completion.STRATEGIES) == known_names()
     assert list(completion.METRICS) == list(METRICS)
+    assert tuple(TASKS) == completion.TASKS
     assert completion.TRUNCATIONS == TRUNCATIONS
     assert completion.PRECISIONS == PRECISIONS
     assert set(completion.MENDINGS) == {"all", *MENDS}

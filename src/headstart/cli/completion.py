@@ -14,6 +14,9 @@ STRATEGIES = (
     "gradual", "full", "lora", "source+linear-probe", "source+boosted", "source+partial", "source+gradual",
     "source+full", "source+lora",
 )  # fmt: skip
+TASKS = (
+    "sentiment", "zero-shot", "ner", "fill-mask", "features", "question", "generate", "summarize", "translate",
+)  # fmt: skip
 METRICS = ("accuracy", "macro_f1", "roc_auc", "log_loss", "matthews")
 TRUNCATIONS = ("head", "tail", "head-tail")
 PRECISIONS = ("auto", "float32", "bfloat16")
@@ -42,7 +45,9 @@ def _several_of(names: Iterable[str]) -> Completer:
 
 
 strategy = _one_of(STRATEGIES)
+task = _one_of(TASKS)
 encoder = _one_of([*ENCODERS, "gru"])
+model = _one_of(ENCODERS)
 FOR_SETTINGS: dict[str, Completer] = {
     "strategies": _several_of(STRATEGIES),
     "encoder": encoder,

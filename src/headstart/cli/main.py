@@ -35,6 +35,9 @@ _COMMANDS = (
     Command("predict", "headstart.cli.predict", "Label the texts of a file with a model."),
     Command("serve", "headstart.cli.serve", "Answer HTTP requests with models, and show a page to try them on."),
     Command("evaluate", "headstart.cli.evaluate", "Score models side by side on labeled texts."),
+    Command(
+        "infer", "headstart.cli.infer", "Run another task of a pretrained model: summaries, translations, names, ..."
+    ),
     Command("inspect", "headstart.cli.inspect", "Look into a model or encoder: layers, tokens, how far weights moved."),
     Command("strategies", "headstart.cli.strategies", "List the ways of transferring and their settings."),
     Command("encoders", "headstart.cli.encoders", "List the encoders that have a short name."),

