@@ -47,6 +47,21 @@ def test_predict_writes_columns_and_says_what_it_did(models, data):
     assert list(found["text"]) == list(pd.read_csv(data)["text"])
 
 
+def test_predict_leaves_bad_rows_out_and_its_code_tells(models, tmp_path):
+    (tmp_path / "odd.csv").write_text("text,label\ngood,x\nbad,y,z\n,x\nwarm,x\n")
+    code, out, err = call("predict", models / "tfidf", tmp_path / "odd.csv", "--out", tmp_path / "out.csv")
+    assert (code, out) == (3, ""), err
+    assert "2 texts labeled" in err
+    assert f"2 rows were left out: see {tmp_path / 'out.csv.rejected.jsonl'}" in err
+    assert list(pd.read_csv(tmp_path / "out.csv")["text"]) == ["good", "warm"]
+    side = tmp_path / "mine.jsonl"
+    code, _, _ = call(
+        "predict", models / "tfidf", tmp_path / "odd.csv", "--out", tmp_path / "b.csv", "--rejected", side
+    )
+    assert code == 3
+    assert [json.loads(line)["row"] for line in side.read_text().splitlines()] == [2, 3]
+
+
 def test_predict_faults_have_code_two_and_write_nothing(models, data, tmp_path):
     for arguments in (
         (models / "none", data, "--out", "x.csv"),

@@ -12,7 +12,8 @@ import pytest
 from conftest import fit_strategy, separable_texts, tiny_task
 from headstart.errors import ConfigError, DataError, StorageError
 from headstart.models import folder as model_folder
-from headstart.models.predicting import cut_shares, open_model, predict_file, predict_table, write_table
+from headstart.models.labeling import predict_file
+from headstart.models.predicting import open_model, predict_table
 
 
 def saved(name: str, folder: Path, encoder: Path, *, columns: tuple[str, ...] = ("text",), **changes: Any) -> Path:
@@ -86,9 +87,19 @@ def test_pairs_and_a_missing_second_column(tmp_path, tiny_encoder):
         predict_table(model, table[["question"]])
 
 
-def test_texts_cut_are_counted(full):
-    shares = cut_shares(full, full.examples(["good " * 62, "good"]))  # 62 + 2 marks; 32 kept
-    assert shares == (0.5, pytest.approx(1 - 35 / 67))
+def test_texts_cut_are_counted(full, tmp_path):
+    (tmp_path / "in.csv").write_text("text\n" + "good " * 62 + "\ngood\n")  # 62 + 2 marks; 32 kept
+    done = predict_file(full, tmp_path / "in.csv", tmp_path / "out.csv")
+    assert f"50.0% of texts are longer than the model's 32 tokens; {1 - 35 / 67:.1%} of all tokens" in done.notes[-1]
+
+
+def write_table(frame: pd.DataFrame, target: Path) -> None:
+    if target.suffix == ".parquet":
+        frame.to_parquet(target, index=False)
+    elif target.suffix == ".jsonl":
+        frame.to_json(target, orient="records", lines=True)
+    else:
+        frame.to_csv(target, sep="\t" if target.suffix == ".tsv" else ",", index=False)
 
 
 def cells(path: Path, separator: str = ",") -> list[list[str]]:
@@ -135,22 +146,6 @@ def test_an_output_that_cannot_be_is_refused_before_anything_is_predicted(tfidf,
     with pytest.raises(problem, match=words):
         predict_file(tfidf, tmp_path / "in.csv", tmp_path / (out or "folder.csv"))
     assert sorted(p.name for p in tmp_path.iterdir() if p.name != "headstart-cache") == ["folder.csv", "in.csv"]
-
-
-def test_a_failed_write_leaves_the_old_file(tmp_path):
-    out = tmp_path / "out.parquet"
-    out.write_text("old")
-    with pytest.raises(DataError, match="Parquet"):
-        write_table(pd.DataFrame({"mixed": [1, "a", {"b": 2}]}), out)
-    assert out.read_text() == "old"
-    assert [p.name for p in tmp_path.iterdir() if p.suffix == ".tmp"] == []
-
-
-def test_lone_surrogates_do_not_stop_the_writing(tfidf, tmp_path):
-    table = predict_table(tfidf, pd.DataFrame({"text": ["good \ud800"]}, dtype=object))
-    for suffix in (".csv", ".jsonl", ".parquet"):
-        write_table(table, tmp_path / f"out{suffix}")
-        assert (tmp_path / f"out{suffix}").stat().st_size > 0
 
 
 def test_a_comparison_folder_means_its_winner(tmp_path, tiny_encoder):

@@ -86,7 +86,8 @@ def run(arguments: Sequence[str]) -> int:
         arguments: what follows the program's name.
 
     Returns:
-        The exit code: 0 done, 1 nothing came of it or a bug, 2 a wrong setting, file or model, 130 interrupted.
+        The exit code: 0 done, 1 nothing came of it or a bug, 2 a wrong setting, file or model, 3 done but for rows that
+        could not be used, 130 interrupted.
     """
     command = typer.main.get_command(application())
     try:

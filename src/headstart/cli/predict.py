@@ -2,24 +2,41 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
 from headstart.cli import running
 from headstart.cli.lazy import single
 
+ROWS_LEFT_OUT = 3
 _EPILOG = """Examples:
 
 headstart predict runs/reviews/best new.csv --out labeled.csv
 
 headstart predict runs/reviews/best new.parquet --text body --out labeled.jsonl
+
+headstart predict runs/reviews/best folder-of-files --out labeled.parquet
+
+cat new.jsonl | headstart predict runs/reviews/best - --out -
 """
 Model = Annotated[
     str, typer.Argument(metavar="MODEL", help="Model folder, or the folder of a comparison (its winner).")
 ]
-File = Annotated[str, typer.Argument(metavar="FILE", help="CSV, TSV, JSON lines or Parquet file with the texts.")]
-Out = Annotated[str, typer.Option("--out", metavar="FILE", help="File to write: .csv, .tsv, .jsonl or .parquet.")]
+File = Annotated[
+    str,
+    typer.Argument(
+        metavar="INPUT", help="CSV, TSV, JSON lines or Parquet file with the texts, a folder of them, or - (stdin)."
+    ),
+]
+Out = Annotated[
+    str, typer.Option("--out", metavar="FILE", help="File to write: .csv, .tsv, .jsonl or .parquet; - is stdout.")
+]
+Rejected = Annotated[
+    str | None,
+    typer.Option("--rejected", metavar="FILE", help="Rows left out, with reasons; by default OUT.rejected.jsonl."),
+]
 
 
 def application() -> typer.Typer:
@@ -32,6 +49,7 @@ def predict(
     file: File,
     out: Out,
     text: running.Text = None,
+    rejected: Rejected = None,
     encoding: running.Encoding = None,
     separator: running.Separator = None,
     quiet: running.Quiet = False,
@@ -41,28 +59,54 @@ def predict(
 ) -> None:
     """Label the texts of a file with a model.
 
-    The file's columns are written in the file's row order, with the columns prediction and p_LABEL for each label
-    added. The text columns are those the model was fitted on unless --text names others. The output appears whole or
-    not at all.
-    """
-    from headstart.models.predicting import check_out, open_model, predict_file
+    The input's columns are written in its row order, with the columns prediction and p_LABEL for each label added.
+    The text columns are those the model was fitted on unless --text names others. Rows without a text, and rows that
+    cannot be read, go to a side file with the reason; the exit code is then 3.
 
-    check_out(file, out)
-    running.use_threads(threads)
+    Any size is read in constant memory. The output appears when it is whole; after an interruption the same command
+    goes on where it stopped.
+    """
+    from headstart.data.partial import pending
+    from headstart.models.labeling import check_out, predict_file
+    from headstart.models.predicting import open_model
+
+    target = check_out(file, out)
+    before = pending(target) or {}
+    # What an interrupted run computed with is taken up, or its rows would differ from ours in the last digit.
+    running.use_threads(threads or before.get("threads"))
+    if precision == "auto":
+        precision = before.get("precision") or precision
     opened = open_model(model, device=device, precision=precision)
-    with running.texts_done(quiet=quiet) as started:
-        done = predict_file(
-            opened,
-            file,
-            out,
-            text=running.columns(text),
-            encoding=encoding,
-            separator=running.character(separator),
-            started=lambda total: started("predicting", total),
-        )
-    if quiet:
-        return
+    try:
+        with running.texts_done(quiet=quiet) as started:
+            done = predict_file(
+                opened,
+                file,
+                out,
+                text=running.columns(text),
+                rejected=rejected,
+                encoding=encoding,
+                separator=running.character(separator),
+                started=lambda total: started("predicting", total),
+            )
+    except KeyboardInterrupt:
+        if not quiet and pending(target):
+            running.note("interrupted; the same command goes on from here")
+        raise
+    if not quiet:
+        _say(done)
+    if done.rejected:
+        raise typer.Exit(ROWS_LEFT_OUT)
+
+
+def _say(done: Any) -> None:
     for line in done.notes:
         running.note(line)
+    if done.resumed:
+        running.note(f"{done.resumed:,} rows had been done before an interruption")
     shares = ", ".join(f"{name} {count:,}" for name, count in done.counts.items())
-    running.note(f"{done.rows:,} texts labeled ({shares}): {done.out}")
+    where = "standard output" if done.out == Path("-") else done.out
+    running.note(f"{done.rows:,} texts labeled ({shares}): {where}")
+    if done.rejected:
+        place = "the reasons are above" if done.rejected_file is None else f"see {done.rejected_file}"
+        running.note(f"warning: {done.rejected:,} rows were left out: {place}")

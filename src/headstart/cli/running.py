@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from headstart.cli import completion
 from headstart.report.words import plain
 
-Started = Callable[[str, int], Callable[[int], None]]
+Started = Callable[[str, int | None], Callable[[int], None]]
 
 Device = Annotated[
     str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, ...", rich_help_panel="Machine")
@@ -71,7 +71,7 @@ def note(message: str) -> None:
 
 @contextlib.contextmanager
 def texts_done(*, quiet: bool) -> Iterator[Started]:
-    """Yield a function that shows a bar for so many texts, on a terminal; elsewhere it shows nothing."""
+    """Yield a function that shows a bar for so many texts (None: not known), on a terminal; elsewhere nothing."""
     console = Console(stderr=True)
     if quiet or not console.is_terminal:
         yield lambda name, total: lambda done: None
@@ -84,7 +84,7 @@ def texts_done(*, quiet: bool) -> Iterator[Started]:
     )
     with Progress(*shown, console=console, transient=True) as bar:
 
-        def started(name: str, total: int) -> Callable[[int], None]:
+        def started(name: str, total: int | None) -> Callable[[int], None]:
             task = bar.add_task(plain(name), total=total)
             return lambda done: bar.advance(task, done)
 

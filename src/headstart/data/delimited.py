@@ -31,6 +31,67 @@ class _Parsed:
 class _QuoteError(Exception):
     """Quotes that do not follow the dialect; the text says where."""
 
+    at_end = False  # a quote that was opened and never closed
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How a delimited file is read.
+
+    Attributes:
+        parameters: for `csv.reader`.
+        found: a few words on separator and quoting.
+        lines_before: lines in front of the header.
+    """
+
+    parameters: Mapping[str, Any]
+    found: str
+    lines_before: int
+
+
+def stream_dialect(head: str, name: str, *, separator: str | None, tab_first: bool, cut: bool) -> Dialect:
+    """Choose how to read a file from its first characters, as `read_delimited` does from all of them.
+
+    Args:
+        head: first characters.
+        name: what messages call the file.
+        separator: one character, else found.
+        tab_first: whether a tab is the likeliest separator.
+        cut: whether there is more than the head.
+
+    Raises:
+        DataError: the separator is not one character.
+    """
+    _check_separator(separator)
+    characters, declared = _declared_separator(head)
+    chosen = separator or declared or _sniff(characters, tab_first=tab_first)
+    usual = {"delimiter": chosen, "strict": True}
+    said = f"separator {_SEPARATORS.get(chosen, repr(chosen))}"
+    before = len(head[: len(head) - len(characters)].splitlines())
+    with cells_of_any_size():
+        try:
+            _parse(characters, usual)
+        except _QuoteError as problem:
+            if not (cut and problem.at_end):
+                for dialect, words in _other_dialects(characters, chosen):
+                    if _fits(characters, dialect, cut=cut):
+                        return Dialect(dialect, f"{said}, {words}", before)
+    return Dialect(usual, said, before)
+
+
+def _fits(characters: str, dialect: Mapping[str, Any], *, cut: bool) -> bool:
+    try:
+        parsed = _parse(characters, dialect)
+    except _QuoteError as problem:
+        return cut and problem.at_end
+    rows = parsed.rows[:-1] if cut else parsed.rows
+    return len(parsed.header) > 1 and all(len(row) == len(parsed.header) for row in rows)
+
+
+def _check_separator(separator: str | None) -> None:
+    if separator is not None and len(separator) != 1:
+        raise DataError(f"a separator is one character, or 'tab'; got '{separator}' (--separator)")
+
 
 def read_delimited(
     path: Path, *, encoding: str | None = None, separator: str | None = None, text: Sequence[str] = ()
@@ -48,16 +109,15 @@ def read_delimited(
             column names.
     """
     name = path.name
-    if separator is not None and len(separator) != 1:
-        raise DataError(f"a separator is one character, or 'tab'; got '{separator}' (--separator)")
+    _check_separator(separator)
     characters, found = read_text(path, encoding=encoding)
     characters, declared = _declared_separator(characters)
     tab_first = path.suffix.lower() in (".tsv", ".tab")
     chosen = separator or declared or _sniff(characters, tab_first=tab_first)
-    with _cells_of_any_size():
+    with cells_of_any_size():
         parsed, quoting = _parse_any(characters, chosen, name)
     _refuse_bad_rows(parsed, name, chosen)
-    header = _column_names(parsed.header, name)
+    header = column_names(parsed.header, name)
     columns: dict[str, list[Any]] = {n: list(c) for n, c in zip(header, zip(*parsed.rows, strict=True), strict=True)}
     notes = [f"{name}: {found}, separator {_SEPARATORS.get(chosen, repr(chosen))}{quoting}"]
     notes += cut_long_cells(columns, name)
@@ -65,7 +125,7 @@ def read_delimited(
 
 
 @contextlib.contextmanager
-def _cells_of_any_size() -> Iterator[None]:
+def cells_of_any_size() -> Iterator[None]:
     """Lift the parser's limit of 131,072 characters a cell, which is the process's, for the length of the block."""
     before = csv.field_size_limit((1 << 31) - 1)
     try:
@@ -95,7 +155,7 @@ def _sniff(characters: str, *, tab_first: bool) -> str:
 
 def _widths(head: str, separator: str, *, cut: bool) -> list[int]:
     """Return the number of cells of the first rows; the row at which the head was cut does not count."""
-    with _cells_of_any_size():
+    with cells_of_any_size():
         rows = csv.reader(io.StringIO(head, newline=""), delimiter=separator)
         widths = [len(row) for row in itertools.islice(rows, _SNIFFED_ROWS) if row]
     return widths[:-1] if cut and 1 < len(widths) < _SNIFFED_ROWS else widths
@@ -107,18 +167,21 @@ def _parse_any(characters: str, separator: str, name: str) -> tuple[_Parsed, str
         return _parse(characters, {"delimiter": separator, "strict": True}), ""
     except _QuoteError as problem:
         fault = problem
+    for dialect, words in _other_dialects(characters, separator):
+        if _fits(characters, dialect, cut=False):
+            return _parse(characters, dialect), f", {words}"
+    raise DataError(f"{name}: {fault}")
+
+
+def _other_dialects(characters: str, separator: str) -> list[tuple[dict[str, Any], str]]:
+    """Return ways of quoting, besides the usual one, that a file may have been written in."""
     common = {"delimiter": separator, "strict": True}
-    others = []
+    others: list[tuple[dict[str, Any], str]] = []
     if '\\"' in characters:  # only then: without doubled quotes the parser lets stray ones pass
         others.append(({**common, "doublequote": False, "escapechar": "\\"}, r"quotes escaped as \""))
     if separator == "\t":  # many tools write TSV without quoting anything; with commas that would hide the fault
         others.append(({**common, "quoting": csv.QUOTE_NONE}, "quotes are part of the text"))
-    for dialect, words in others:
-        with contextlib.suppress(_QuoteError):
-            parsed = _parse(characters, dialect)
-            if len(parsed.header) > 1 and all(len(row) == len(parsed.header) for row in parsed.rows):
-                return parsed, f", {words}"
-    raise DataError(f"{name}: {fault}")
+    return others
 
 
 def _parse(characters: str, dialect: Mapping[str, Any]) -> _Parsed:
@@ -135,7 +198,9 @@ def _parse(characters: str, dialect: Mapping[str, Any]) -> _Parsed:
     except csv.Error as problem:
         where = f"row {len(rows)} (line {begin})" if rows else "the header row"
         if "unexpected end" in str(problem):
-            raise _QuoteError(f'{where} opens a quote (") that is never closed: close it, or double it ("")') from None
+            unclosed = _QuoteError(f'{where} opens a quote (") that is never closed: close it, or double it ("")')
+            unclosed.at_end = True
+            raise unclosed from None
         raise _QuoteError(
             f'{where} has text after a closing quote: inside a quoted cell write each quote twice ("")'
         ) from None
@@ -167,8 +232,12 @@ def _where(rows: Sequence[int], parsed: _Parsed) -> str:
     return shown if len(rows) <= _ROWS_SHOWN else f"{shown} and {len(rows) - _ROWS_SHOWN} more"
 
 
-def _column_names(header: Sequence[str], name: str) -> list[str]:
-    """Strip the names and number those without; two equal ones are refused."""
+def column_names(header: Sequence[str], name: str) -> list[str]:
+    """Return the names of a header row, stripped, those without numbered.
+
+    Raises:
+        DataError: two are equal.
+    """
     names = [cell.strip() or f"column {i + 1}" for i, cell in enumerate(header)]
     twice = sorted({n for n in names if names.count(n) > 1})
     if twice:

@@ -37,7 +37,7 @@ def _lines(characters: str, name: str) -> list[dict[str, Any]]:
     for number, line in enumerate(characters.split("\n"), start=1):  # splitlines() would cut at U+2028, legal in JSON
         if not line.strip():
             continue
-        record = _parse(line)
+        record = parse_line(line)
         if isinstance(record, dict):
             records.append(record)
         else:
@@ -49,7 +49,7 @@ def _lines(characters: str, name: str) -> list[dict[str, Any]]:
     return records
 
 
-def _parse(line: str) -> object:
+def parse_line(line: str) -> object:
     """Return the value, or a few words on why there is none."""
     try:
         value = json.loads(line)

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import codecs
+import io
+from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO, TextIO
 
 from headstart.errors import DataError, did_you_mean
+
+_SNIFFED_BYTES = 4 << 20
 
 _MARKS = (  # UTF-32 first: its little-endian mark begins with that of UTF-16
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -36,14 +41,141 @@ def read_text(path: Path, *, encoding: str | None) -> tuple[str, str]:
         DataError: it is empty, is not text, or the given encoding does not fit.
     """
     raw = read_bytes(path)
-    for magic, what, remedy in _OTHER_FORMATS:
-        if raw.startswith(magic):
-            raise DataError(f"{path.name} is {what}, not text: {remedy}")
+    _refuse_other_formats(raw, path.name)
     text, found = _decode(raw, path.name, encoding)
     text = text.removeprefix("\ufeff")
     if not text.strip():
-        raise DataError(f"{path.name} is empty: it needs a header row and at least one row of data")
+        raise _empty(path.name)
     return text, found
+
+
+@dataclass(frozen=True)
+class TextStream:
+    """A text file that is read a piece at a time.
+
+    Attributes:
+        lines: its characters; a byte that does not fit the encoding is a surrogate U+DC80 to U+DCFF, where the
+            encoding allows it.
+        head: its first characters, without byte-order mark.
+        cut: whether there is more than the head.
+        found: a few words on the encoding.
+    """
+
+    lines: TextIO
+    head: str
+    cut: bool
+    found: str
+
+
+def open_text(raw: BinaryIO, name: str, *, encoding: str | None, newline: str) -> TextStream:
+    """Open a text file for reading in constant memory; its encoding is found from its first 4 MiB.
+
+    Args:
+        raw: the file, or standard input.
+        name: what messages call it.
+        encoding: else found.
+        newline: as for `open`.
+
+    Raises:
+        DataError: it is empty, is not text, or the given encoding is unknown.
+    """
+    head = raw.read(_SNIFFED_BYTES)
+    if not head:
+        raise DataError(f"{name} is empty (0 bytes): it needs column names and at least one row")
+    _refuse_other_formats(head, name)
+    cut = len(head) == _SNIFFED_BYTES
+    chosen, found = _chosen_encoding(head, name, encoding)
+    # Encodings of two and four bytes a character lose their step at a wrong byte: there is no going on.
+    errors = "strict" if chosen.lower().replace("_", "-").startswith(("utf-16", "utf-32")) else "surrogateescape"
+    text = codecs.getincrementaldecoder(chosen)(errors).decode(head, final=not cut)
+    if not text.strip():
+        raise _empty(name)
+    joined = io.BufferedReader(_Rejoined(head, raw), 1 << 16)
+    return TextStream(io.TextIOWrapper(joined, encoding=chosen, errors=errors, newline=newline), text, cut, found)
+
+
+class _Rejoined(io.RawIOBase):
+    """A stream of which the first bytes were taken already."""
+
+    def __init__(self, head: bytes, rest: BinaryIO) -> None:
+        self._head: memoryview | None = memoryview(head)
+        self._rest = rest
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        if self._head is not None:
+            n = min(len(buffer), len(self._head))
+            buffer[:n] = self._head[:n]
+            self._head = self._head[n:] if n < len(self._head) else None
+            return n
+        piece = self._rest.read(len(buffer))
+        buffer[: len(piece)] = piece
+        return len(piece)
+
+    def close(self) -> None:
+        if not self.closed:
+            self._rest.close()
+        super().close()
+
+
+def _chosen_encoding(head: bytes, name: str, encoding: str | None) -> tuple[str, str]:
+    if encoding is not None:
+        try:
+            chosen = codecs.lookup(encoding).name
+        except LookupError:
+            raise _unknown_encoding(encoding) from None
+        marked = chosen == "utf-8" and head.startswith(codecs.BOM_UTF8)
+        return "utf-8-sig" if marked else chosen, f"encoding {encoding}"
+    for mark, marked_name in _MARKS:
+        if head.startswith(mark):
+            return marked_name, f"encoding {marked_name} (by its byte-order mark)"
+    _refuse_unmarked_utf16(head, name)
+    wrong, right = _lines_beyond_ascii(head)
+    if not wrong:
+        return "utf-8", "encoding utf-8"
+    if right > len(wrong):  # hardly any text in another encoding looks like UTF-8 by chance
+        return "utf-8", f"encoding utf-8, {len(wrong):,} lines damaged"
+    guess = next((g for g in ("cp1252", "latin-1") if _decodes(head, g)), "latin-1")
+    return guess, f"not UTF-8 (line {wrong[0] + 1}), read as {guess}; if that is wrong, give --encoding"
+
+
+def _lines_beyond_ascii(head: bytes) -> tuple[list[int], int]:
+    """Return which lines (from 0) are no UTF-8, and how many are, of those that are not ASCII."""
+    if head.isascii():
+        return [], 0
+    lines = head.split(b"\n")
+    if len(head) == _SNIFFED_BYTES and len(lines) > 1:
+        lines.pop()  # may end within a character
+    beyond = [(i, line) for i, line in enumerate(lines) if not line.isascii()]
+    wrong = [i for i, line in beyond if not _decodes(line, "utf-8")]
+    return wrong, len(beyond) - len(wrong)
+
+
+def _decodes(raw: bytes, encoding: str) -> bool:
+    try:
+        raw.decode(encoding)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _refuse_other_formats(raw: bytes, name: str) -> None:
+    for magic, what, remedy in _OTHER_FORMATS:
+        if raw.startswith(magic):
+            raise DataError(f"{name} is {what}, not text: {remedy}")
+
+
+def _empty(name: str) -> DataError:
+    return DataError(f"{name} is empty: it needs a header row and at least one row of data")
+
+
+def _unknown_encoding(encoding: str) -> DataError:
+    return DataError(
+        f"encoding '{encoding}' is unknown; common ones: {', '.join(_COMMON)}.{did_you_mean(encoding, _COMMON)} "
+        "(--encoding)"
+    )
 
 
 def read_bytes(path: Path) -> bytes:
@@ -85,10 +217,7 @@ def _decode_as(raw: bytes, name: str, encoding: str) -> str:
     try:
         return raw.decode(encoding)
     except LookupError:
-        raise DataError(
-            f"encoding '{encoding}' is unknown; common ones: {', '.join(_COMMON)}.{did_you_mean(encoding, _COMMON)} "
-            "(--encoding)"
-        ) from None
+        raise _unknown_encoding(encoding) from None
     except UnicodeError as problem:
         start = problem.start if isinstance(problem, UnicodeDecodeError) else 0
         raise DataError(

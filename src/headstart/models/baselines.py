@@ -11,7 +11,7 @@ import numpy.typing as npt
 from headstart.data.examples import Examples
 from headstart.data.labels import Labels
 from headstart.models.batching import TextSettings
-from headstart.models.classifier import Advance, Probabilities, check_classes, softmax
+from headstart.models.classifier import Advance, Prepared, Probabilities, check_classes, softmax
 from headstart.models.runtime import Runtime
 from headstart.records import read_json, write_json
 
@@ -34,6 +34,14 @@ class MajorityClassifier:
         if advance is not None:
             advance(len(examples))
         return np.tile(self.shares, (len(examples), 1))
+
+    def prepare(self, examples: Examples) -> Prepared:
+        """Return the texts as they are."""
+        return Prepared(examples)
+
+    def score(self, prepared: Prepared, advance: Advance | None = None) -> Probabilities:
+        """Return class probabilities (N, C)."""
+        return self.predict_proba(prepared.examples, advance)
 
     def parameters(self) -> int:
         """Return the number of class shares."""
@@ -79,6 +87,14 @@ class TfidfClassifier:
         if advance is not None:
             advance(len(examples))
         return softmax(np.asarray(logits))
+
+    def prepare(self, examples: Examples) -> Prepared:
+        """Return the texts as they are."""
+        return Prepared(examples)
+
+    def score(self, prepared: Prepared, advance: Advance | None = None) -> Probabilities:
+        """Return class probabilities (N, C)."""
+        return self.predict_proba(prepared.examples, advance)
 
     def parameters(self) -> int:
         """Return the size of weights and bias."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -12,8 +13,24 @@ import numpy.typing as npt
 from headstart.data.examples import Examples
 from headstart.data.labels import Labels
 
+if TYPE_CHECKING:
+    from headstart.models.batching import Tokens
+
 Probabilities = npt.NDArray[np.float64]
 Advance = Callable[[int], None]  # told how many texts (or steps) were done since the last call
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """N texts, made ready for a classifier.
+
+    Attributes:
+        examples: the texts.
+        tokens: their tokens, where the classifier reads tokens.
+    """
+
+    examples: Examples
+    tokens: Tokens | None = None
 
 
 class Classifier(Protocol):
@@ -21,6 +38,14 @@ class Classifier(Protocol):
 
     kind: str
     labels: Labels
+
+    def prepare(self, examples: Examples) -> Prepared:
+        """Do what the processor can do for the next texts while the network is busy with others: tokenize."""
+        ...
+
+    def score(self, prepared: Prepared, advance: Advance | None = None) -> Probabilities:
+        """Return class probabilities, shape (N, C), of what `prepare` returned."""
+        ...
 
     def predict_proba(self, examples: Examples, advance: Advance | None = None) -> Probabilities:
         """Return class probabilities, shape (N, C), rows summing to 1, columns in label order."""

@@ -43,11 +43,13 @@ class Model:
     Attributes:
         classifier: what predicts.
         card: the content of ``headstart.json``.
+        folder: where it was read from, or None.
     """
 
-    def __init__(self, classifier: Classifier, card: dict[str, Any]) -> None:
+    def __init__(self, classifier: Classifier, card: dict[str, Any], folder: Path | None = None) -> None:
         self.classifier = classifier
         self.card = card
+        self.folder = folder
 
     @property
     def labels(self) -> Labels:
@@ -173,7 +175,7 @@ def load(folder: str | Path, *, precision: str = "auto", device: str = "auto", r
         classifier = _KINDS[card["kind"]].read(path, card["about"], labels, _text_settings(card), chosen)
     except (OSError, KeyError, ValueError, TypeError) as problem:
         raise ModelError(f"{path} is damaged: {problem}; save or fit the model again") from problem
-    return Model(classifier, card)
+    return Model(classifier, card, path)
 
 
 def read_card(path: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from headstart.data.labels import Labels
 from headstart.errors import DataError, MissingExtraError, ModelError, did_you_mean
 from headstart.models.batching import TextSettings
 from headstart.models.checkpoint import quiet_transformers
-from headstart.models.classifier import Advance, Probabilities, check_classes, softmax
+from headstart.models.classifier import Advance, Prepared, Probabilities, check_classes, softmax
 from headstart.models.encoders import load_body, load_tokenizer
 from headstart.models.features import FeatureExtractor, Features
 from headstart.models.runtime import Runtime
@@ -198,6 +198,14 @@ class FrozenClassifier:
     def predict_proba(self, examples: Examples, advance: Advance | None = None) -> Probabilities:
         """Return class probabilities (N, C)."""
         return self.head.probabilities(self.extractor(examples, advance), examples.columns)
+
+    def prepare(self, examples: Examples) -> Prepared:
+        """Return the texts as they are."""
+        return Prepared(examples)
+
+    def score(self, prepared: Prepared, advance: Advance | None = None) -> Probabilities:
+        """Return class probabilities (N, C)."""
+        return self.predict_proba(prepared.examples, advance)
 
     def parameters(self) -> int:
         """Return the parameters of encoder and head."""

@@ -14,7 +14,7 @@ from headstart.data.labels import Labels
 from headstart.models import batching
 from headstart.models.batching import TextSettings, Tokens
 from headstart.models.checkpoint import quiet_transformers
-from headstart.models.classifier import Advance, Probabilities, softmax
+from headstart.models.classifier import Advance, Prepared, Probabilities, softmax
 from headstart.models.encoders import load_classifier, load_tokenizer
 from headstart.models.first_token import use_first_token_only
 from headstart.models.runtime import Runtime
@@ -47,7 +47,16 @@ class NetworkClassifier:
 
     def predict_proba(self, examples: Examples, advance: Advance | None = None) -> Probabilities:
         """Return class probabilities (N, C)."""
-        return softmax(self.logits(self.tokenize(examples), advance))
+        return self.score(self.prepare(examples), advance)
+
+    def prepare(self, examples: Examples) -> Prepared:
+        """Tokenize."""
+        return Prepared(examples, self.tokenize(examples))
+
+    def score(self, prepared: Prepared, advance: Advance | None = None) -> Probabilities:
+        """Return class probabilities (N, C) of tokenized texts."""
+        assert prepared.tokens is not None
+        return softmax(self.logits(prepared.tokens, advance))
 
     def logits(self, tokens: Tokens, advance: Advance | None = None) -> npt.NDArray[np.float32]:
         """Return logits (N, C), computed in batches of similar length."""
