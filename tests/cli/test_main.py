@@ -18,7 +18,7 @@ from headstart.models.batching import TRUNCATIONS
 from headstart.models.runtime import PRECISIONS
 from headstart.strategies.table import known_names
 
-COMMANDS = ["compare", "fit", "predict", "serve", "evaluate", "infer", "inspect", "strategies", "encoders"]
+COMMANDS = ["compare", "fit", "predict", "serve", "evaluate", "infer", "inspect", "strategies", "encoders", "cache"]
 
 
 def test_version():

@@ -17,8 +17,9 @@ from headstart.models.encoders import load_classifier
 from headstart.models.layers import layer_groups
 from headstart.strategies.full import FullConfig
 from headstart.strategies.gradual import GradualConfig
+from headstart.training.data import Data
 from headstart.training.layered import Layered, slanted_triangle
-from headstart.training.loop import Data, TrainingConfig, _Step, set_modes, train
+from headstart.training.loop import TrainingConfig, _Step, set_modes, train
 
 NETWORKS = [*ARCHITECTURES, "gru"]
 
@@ -62,9 +63,10 @@ def test_rates_fall_by_the_factor_from_layer_to_layer(tiny_encoder: Path) -> Non
     classifier = fit_strategy("full", task, epochs=1).classifier
     config = GradualConfig(learning_rate=1e-3, epochs=1, warmup=0)
     layered = Layered.of(classifier.model, factor=config.factor)
-    step = _Step(classifier, Data(classifier.tokenize(task.train), task.train.y), config, None, layered)
+    data = Data(classifier.tokenize(task.train), task.train.y)
+    step = _Step(classifier, data, config, None, layered)
     step.plan(1)
-    step(np.arange(8))
+    step(np.arange(8), data)
     by_tensor = {id(p): group["lr"] for group in step.optimizer.param_groups for p in group["params"]}
     found = {name: by_tensor[id(p)] for name, p in classifier.model.named_parameters()}
     assert len(found) == len(by_tensor)

@@ -17,7 +17,8 @@ from headstart.models.batching import split_by_tokens, tokenize
 from headstart.models.encoders import load_classifier, load_tokenizer
 from headstart.models.network import NetworkClassifier
 from headstart.models.runtime import seeded
-from headstart.training.loop import Data, History, TrainingConfig, set_modes, train
+from headstart.training.data import Data
+from headstart.training.loop import History, TrainingConfig, set_modes, train
 
 
 def network(task: Any, *, dropout: bool = False) -> NetworkClassifier:
@@ -77,7 +78,7 @@ def test_gradients_of_a_divided_step_are_those_of_the_mean_loss(
     step = _Step(classifier, data, config, class_weights)
     rows = np.arange(12)
     for piece in split_by_tokens(rows, data.tokens.lengths, 30):
-        step._piece(piece, step._weight(rows))
+        step._piece(piece, data, step._weight(rows))
     divided = {n: p.grad.clone() for n, p in classifier.model.named_parameters() if p.grad is not None}
     classifier.model.zero_grad()
     batch = collate(data.tokens, rows, classifier.tokenizer)

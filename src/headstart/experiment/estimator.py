@@ -21,9 +21,9 @@ from headstart.errors import ConfigError, DataError, did_you_mean
 from headstart.experiment.setup import cache_or_none, class_weights, use_threads
 from headstart.experiment.source import existing_source, is_labeled_data, match_labels
 from headstart.models import folder as model_folder
+from headstart.models.cache import cache_folder
 from headstart.models.classifier import Probabilities
 from headstart.models.encoders import Encoder, find_encoder
-from headstart.models.features import cache_folder
 from headstart.models.text_features import as_texts, measured_runtime, remember_columns, text_settings, text_tags
 from headstart.strategies import table
 from headstart.strategies.task import SourceModel, Task

@@ -26,8 +26,8 @@ from headstart.experiment.progress import Reporter
 from headstart.experiment.setup import Setup
 from headstart.experiment.source import match_labels, source_settings, train_source
 from headstart.experiment.state import open_folder, write_state
+from headstart.models.cache import cache_folder
 from headstart.models.encoders import Encoder
-from headstart.models.features import cache_folder
 from headstart.models.folder import CARD
 from headstart.models.runtime import Runtime
 from headstart.records import RECORD_FORMAT, fingerprint_json, hardware, read_json, versions, whole_folder, write_json

@@ -43,11 +43,13 @@ class Tokens:
         ids: N arrays of int32 ids, special tokens included.
         types: N arrays of segment ids (0 or 1), only where the encoder tells two texts of a pair apart.
         full_lengths: tokens before cutting, special tokens included, shape (N,).
+        states: N arrays (tokens, D), where lower layers are left out: what the first of the others is given.
     """
 
     ids: tuple[npt.NDArray[np.int32], ...]
     types: tuple[npt.NDArray[np.int32], ...] | None
     full_lengths: npt.NDArray[np.int64]
+    states: tuple[npt.NDArray[np.generic], ...] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -56,6 +58,14 @@ class Tokens:
     def lengths(self) -> npt.NDArray[np.int64]:
         """Tokens per text after cutting, shape (N,)."""
         return np.asarray([len(i) for i in self.ids], dtype=np.int64)
+
+    def take(self, rows: Rows) -> Tokens:
+        """Return the given rows, in the given order."""
+
+        def picked(arrays: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
+            return None if arrays is None else tuple(arrays[r] for r in rows)
+
+        return Tokens(picked(self.ids) or (), picked(self.types), self.full_lengths[rows], picked(self.states))
 
     def cut_shares(self) -> tuple[float, float]:
         """Return (share of texts that were cut, share of tokens that were cut off), both 0-1."""
@@ -179,9 +189,15 @@ def _find(ids: list[int], body: list[int], start: int) -> int:
 
 
 def collate(tokens: Tokens, rows: Rows, tokenizer: Any, device: str = "cpu") -> dict[str, torch.Tensor]:
-    """Pad the given rows to the longest of them: ``input_ids``, ``attention_mask`` (B, T), perhaps segment ids."""
+    """Pad the given rows to the longest of them: ``input_ids``, ``attention_mask`` (B, T), perhaps segment ids.
+
+    Where the tokens have states, ``inputs_embeds`` (B, T, D) stands in place of the ids.
+    """
     width = max(1, max(len(tokens.ids[r]) for r in rows))
     left = tokenizer.padding_side == "left"
+    states = None
+    if tokens.states is not None:
+        states = np.zeros((len(rows), width, tokens.states[0].shape[1]), dtype=np.float32)
     ids = np.full((len(rows), width), tokenizer.pad_token_id or 0, dtype=np.int64)
     mask = np.zeros((len(rows), width), dtype=np.int64)
     types = np.full((len(rows), width), getattr(tokenizer, "pad_token_type_id", 0), dtype=np.int64)
@@ -192,7 +208,10 @@ def collate(tokens: Tokens, rows: Rows, tokenizer: Any, device: str = "cpu") -> 
         mask[at, span] = 1
         if tokens.types is not None:
             types[at, span] = tokens.types[row]
-    batch = {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
+        if states is not None and tokens.states is not None:
+            states[at, span] = tokens.states[row]
+    given = {"input_ids": torch.from_numpy(ids)} if states is None else {"inputs_embeds": torch.from_numpy(states)}
+    batch = {**given, "attention_mask": torch.from_numpy(mask)}
     if tokens.types is not None:
         batch["token_type_ids"] = torch.from_numpy(types)
     return {name: tensor.to(device) for name, tensor in batch.items()}

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +11,15 @@ import numpy.typing as npt
 import torch
 
 from headstart.data.examples import Examples
-from headstart.errors import ConfigError, StorageError
+from headstart.errors import ConfigError
 from headstart.models import batching
 from headstart.models.batching import TextSettings
 from headstart.models.classifier import Advance
 from headstart.models.runtime import Runtime
-from headstart.records import fingerprint, whole_file
+from headstart.models.store import TextStore, text_keys
+from headstart.records import fingerprint
 
 Features = npt.NDArray[np.float32]
-
-
-def cache_folder() -> Path:
-    """Return where computed features and source classifiers lie: ``$HEADSTART_CACHE``, or the user's cache folder."""
-    if chosen := os.environ.get("HEADSTART_CACHE"):
-        return Path(chosen).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "headstart"
 
 
 class FeatureExtractor:
@@ -42,6 +33,9 @@ class FeatureExtractor:
         layer: which hidden states are averaged: -1 the last layer, 0 the embeddings, 1 the first layer, ...
         key: fingerprint of the encoder's weights; with it and ``cache``, features are kept on disk.
         cache: folder for them, or None.
+
+    Attributes:
+        rate: texts per second of the passes that computed what the last call returned, now or earlier.
     """
 
     def __init__(
@@ -62,6 +56,7 @@ class FeatureExtractor:
         self.layer = layer
         self.key = key
         self.cache = cache
+        self.rate = 0.0
 
     @property
     def width(self) -> int:
@@ -71,27 +66,33 @@ class FeatureExtractor:
     def __call__(self, examples: Examples, advance: Advance | None = None) -> Features:
         """Return features (N, D), float32.
 
-        A cold call computes, writes and reads back, so that it equals a warm one bit for bit.
+        A text is computed once: what is stored is what a later call is given, bit for bit. With a cache this holds
+        for every later process too.
         """
-        file = self._file(examples)
-        if file is not None and (stored := _read(file, (len(examples), self.width))) is not None:
-            if advance is not None:
-                advance(len(examples))
-            return stored
-        features = self._compute(examples, advance)
-        if file is not None:
-            # The cache only saves time: a disk that is full there is no reason to stop.
-            with contextlib.suppress(StorageError), whole_file(file) as temporary, temporary.open("wb") as handle:
-                np.save(handle, features, allow_pickle=False)
-        return features
+        store, keys = self._opened(), text_keys(examples)
+        missing = {key: row for row, key in reversed(list(enumerate(keys))) if key not in store}
+        done = len(examples) - len(missing)
+        if advance is not None and done:
+            advance(done)
+        if missing:
+            rows = sorted(missing.values())
+            start = time.perf_counter()
+            features = self._compute(examples.take(rows), advance)
+            store.add([keys[r] for r in rows], list(features[:, None]), time.perf_counter() - start)
+        self.rate = store.rate(keys)
+        if not keys:
+            return np.zeros((0, self.width), dtype=np.float32)
+        return np.concatenate([store[key] for key in keys]).astype(np.float32, copy=False)
 
-    def _file(self, examples: Examples) -> Path | None:
-        if self.cache is None or self.key is None or not len(examples):
-            return None
-        texts = [*examples.texts, "|", *(examples.pairs or ())]
+    def _opened(self) -> TextStore:
+        folder = None
+        if self.cache is not None and self.key is not None:
+            folder = self.cache / "features" / self._settings(self.key)
+        return TextStore(folder, self.width, np.float32)
+
+    def _settings(self, key: str) -> str:
         arithmetic = f"{self.runtime.device} {self.runtime.precision} {torch.get_num_threads()}"
-        settings = f"{self.text.max_length} {self.text.truncate} {self.layer} {arithmetic}"
-        return self.cache / "features" / f"{fingerprint([self.key, settings, *texts])}.npy"
+        return fingerprint([key, f"{self.text.max_length} {self.text.truncate} {self.layer} {arithmetic}"])
 
     def _compute(self, examples: Examples, advance: Advance | None) -> Features:
         tokens = batching.tokenize(self.tokenizer, examples, self.text)
@@ -121,25 +122,3 @@ class FeatureExtractor:
     def parameters(self) -> int:
         """Return the number of the encoder's parameters."""
         return sum(p.numel() for p in self.body.parameters())
-
-
-def _read(file: Path, shape: tuple[int, int]) -> Features | None:
-    """Return stored features, or None where there are none or the file is damaged.
-
-    Head and size are compared with what `numpy.save` writes, for `numpy.load` takes a damaged file for whatever it
-    looks like: an archive, say, or an array that no memory holds.
-    """
-    head = io.BytesIO()
-    about = {"descr": np.dtype(np.float32).str, "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(head, about)
-    expected = head.getvalue()
-    try:
-        with file.open("rb") as handle:
-            if handle.read(len(expected)) != expected:
-                return None
-        stored = np.fromfile(file, dtype=np.float32, offset=len(expected))
-        size = file.stat().st_size
-    except OSError:
-        return None
-    whole = stored.size == shape[0] * shape[1] and size == len(expected) + stored.nbytes
-    return stored.reshape(shape) if whole else None

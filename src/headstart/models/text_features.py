@@ -15,8 +15,9 @@ from sklearn.utils.validation import check_is_fitted
 from headstart.data.examples import Examples
 from headstart.errors import ConfigError, DataError, unknown_name
 from headstart.models.batching import TRUNCATIONS, TextSettings
+from headstart.models.cache import cache_folder
 from headstart.models.encoders import Encoder, find_encoder, load_body, load_tokenizer
-from headstart.models.features import FeatureExtractor, Features, cache_folder
+from headstart.models.features import FeatureExtractor, Features
 from headstart.models.runtime import Runtime, choose_runtime
 
 _DEFAULT_LENGTH = 256

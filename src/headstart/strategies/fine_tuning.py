@@ -12,9 +12,12 @@ from headstart.data.examples import Examples
 from headstart.models.classifier import softmax
 from headstart.models.encoders import load_classifier, load_tokenizer
 from headstart.models.network import NetworkClassifier
+from headstart.models.store import text_keys
 from headstart.strategies.task import Fitted, Task
+from headstart.training.data import Data
+from headstart.training.frozen import FrozenStart
 from headstart.training.layered import Layered
-from headstart.training.loop import Data, History, TrainingConfig, train
+from headstart.training.loop import History, TrainingConfig, train
 
 # Attention's own dropout keeps processors from the fused kernel; hidden dropout regularizes enough.
 _NO_ATTENTION_DROPOUT = {"attention_probs_dropout_prob": 0.0, "attention_dropout": 0.0}
@@ -96,13 +99,21 @@ def _train(
         seed=task.seed,
         class_weights=task.class_weights,
         layered=layered,
+        frozen=_frozen(task, classifier),
         advance=task.advance,
         on_epoch=task.on_epoch if held is not None else None,
     )
 
 
+def _frozen(task: Task, classifier: NetworkClassifier) -> FrozenStart | None:
+    """Return the store for what frozen layers give, keyed by the weights that they were loaded with."""
+    if task.encoder is None:
+        return None
+    return FrozenStart(classifier, key=task.encoder.fingerprint, cache=task.cache)
+
+
 def _data(classifier: NetworkClassifier, examples: Examples) -> Data:
-    return Data(classifier.tokenize(examples), examples.y)
+    return Data(classifier.tokenize(examples), examples.y, tuple(text_keys(examples)))
 
 
 def order_head(model: Any, order: tuple[int, ...]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -14,11 +15,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 
 from headstart.errors import HeadstartError
-from headstart.models.batching import Rows, Tokens, collate, split_by_tokens, training_batches
+from headstart.models.batching import Rows, collate, split_by_tokens, training_batches
 from headstart.models.classifier import Advance, softmax
 from headstart.models.network import NetworkClassifier
 from headstart.models.runtime import seeded
+from headstart.training.data import Data
 from headstart.training.dropout import use_byte_dropout
+from headstart.training.frozen import FrozenStart
 from headstart.training.layered import Layered
 
 
@@ -43,14 +46,6 @@ class TrainingConfig(BaseModel):
         if done < rising:
             return (done + 1) / rising
         return max(0.0, (planned - done) / max(1, planned - rising))
-
-
-@dataclass(frozen=True)
-class Data:
-    """Tokenized texts and their classes, shape (N,)."""
-
-    tokens: Tokens
-    y: npt.NDArray[np.int64]
 
 
 @dataclass
@@ -78,6 +73,7 @@ def train(
     seed: int,
     class_weights: npt.NDArray[np.float64] | None = None,
     layered: Layered | None = None,
+    frozen: FrozenStart | None = None,
     advance: Advance | None = None,
     on_epoch: Callable[[dict[str, float]], None] | None = None,
 ) -> History:
@@ -94,6 +90,7 @@ def train(
         seed: of order and dropout.
         class_weights: weight per class, shape (C,), or None.
         layered: rates and thawing layer by layer; patience then counts from the epoch in which all are trained.
+        frozen: keeps what frozen lower layers give, so that it is computed once; None computes it every time.
         advance: told how many training texts were done.
         on_epoch: told each epoch's figures.
 
@@ -113,14 +110,16 @@ def train(
             step.plan(len(batches) * config.epochs)
             if layered is not None:
                 layered.thaw(model, epoch)
-            set_modes(model)
-            losses = [step(rows) for rows in _told(batches, advance)]
-            figures = {"epoch": float(epoch), "train_loss": float(np.mean(losses))}
-            _refuse_divergence(figures)
-            history.texts += len(data.y)
-            if validation is not None:
-                figures |= _judge(classifier, validation)
+            whole = contextlib.nullcontext((data, validation))
+            with whole if frozen is None else frozen.left_out(data, validation) as (given, held):
+                set_modes(model)
+                losses = [step(rows, given) for rows in _told(batches, advance)]
+                figures = {"epoch": float(epoch), "train_loss": float(np.mean(losses))}
                 _refuse_divergence(figures)
+                history.texts += len(data.y)
+                if held is not None:
+                    figures |= _judge(classifier, held)
+                    _refuse_divergence(figures)
             history.epochs.append(figures)
             if on_epoch is not None:
                 on_epoch(figures)
@@ -197,13 +196,14 @@ class _Step:
         """Fix the number of steps that the schedule runs over."""
         self.planned = steps
 
-    def __call__(self, rows: Rows) -> float:
-        """Move the weights by one step; return the mean loss of the rows."""
+    def __call__(self, rows: Rows, data: Data) -> float:
+        """Move the weights by one step over the given rows of ``data``; return their mean loss."""
         rate = self.config.learning_rate * self.config.slope(self.done, self.planned)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["share"]
         weight = self._weight(rows)
-        loss = sum(self._piece(piece, weight) for piece in split_by_tokens(rows, self.lengths, self.config.step_tokens))
+        pieces = split_by_tokens(rows, self.lengths, self.config.step_tokens)
+        loss = sum(self._piece(piece, data, weight) for piece in pieces)
         torch.nn.utils.clip_grad_norm_(self.trained, self.config.max_grad_norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
@@ -215,10 +215,10 @@ class _Step:
             return float(len(rows))
         return float(self.weights[torch.from_numpy(self.data.y[rows])].sum())
 
-    def _piece(self, rows: Rows, weight: float) -> float:
+    def _piece(self, rows: Rows, data: Data, weight: float) -> float:
         runtime = self.classifier.runtime
-        batch = collate(self.data.tokens, rows, self.classifier.tokenizer, runtime.device)
-        y = torch.from_numpy(self.data.y[rows]).to(runtime.device)
+        batch = collate(data.tokens, rows, self.classifier.tokenizer, runtime.device)
+        y = torch.from_numpy(data.y[rows]).to(runtime.device)
         with runtime.autocast():
             logits = self.classifier.model(**batch).logits.float()  # (B, C)
         loss = nn.functional.cross_entropy(logits, y, weight=self.weights, reduction="sum") / weight

@@ -1,0 +1,133 @@
+"""The folder of what is never computed twice: how large it may grow, what lies in it, what is dropped first."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from headstart.errors import ConfigError
+from headstart.records import folder_size
+
+_DEFAULT_LIMIT = "5GB"
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One file or folder of the cache.
+
+    Attributes:
+        kind: what it holds: ``features``, ``states``, ``sources``, ...
+        path: where it lies.
+        bytes: its size.
+        used: when it was last used, seconds since 1970.
+    """
+
+    kind: str
+    path: Path
+    bytes: int
+    used: float
+
+
+def cache_folder() -> Path:
+    """Return where it lies: ``$HEADSTART_CACHE``, or ``headstart`` in the user's cache folder."""
+    if chosen := os.environ.get("HEADSTART_CACHE"):
+        return Path(chosen).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "headstart"
+
+
+def cache_limit() -> int:
+    """Return the most bytes it may hold: ``$HEADSTART_CACHE_SIZE`` (``5GB``, ``800MB``, ...), 5 GB by default.
+
+    Raises:
+        ConfigError: the variable is no size.
+    """
+    given = os.environ.get("HEADSTART_CACHE_SIZE", _DEFAULT_LIMIT)
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)B?\s*", given, re.IGNORECASE)
+    if match is None:
+        raise ConfigError(f"HEADSTART_CACHE_SIZE is '{given}'; give a size such as 5GB or 800MB")
+    return int(float(match[1]) * _UNITS[match[2].upper()])
+
+
+def entries(folder: Path) -> list[Entry]:
+    """Return what lies in a cache folder, least recently used first.
+
+    An entry is a file, or a folder that was written whole (a source classifier): it is kept or dropped whole.
+    """
+    found = []
+    for kind in sorted(p for p in folder.glob("*") if p.is_dir()):
+        for path in sorted(kind.glob("*")):
+            for file in _parts(path):
+                with contextlib.suppress(OSError):  # another process may be dropping it
+                    size = folder_size(file) if file.is_dir() else file.stat().st_size
+                    found.append(Entry(kind.name, file, size, file.stat().st_mtime))
+    return sorted(found, key=lambda e: e.used)
+
+
+def _parts(path: Path) -> list[Path]:
+    """Return the segments of a store one by one, and anything else whole; nothing that is still being written."""
+    if path.name.startswith("."):
+        return []
+    if path.is_dir() and not (path / "config.json").is_file() and not (path / "headstart.json").is_file():
+        return sorted(p for p in path.glob("*") if not p.name.startswith("."))
+    return [path]
+
+
+def touch(path: Path) -> None:
+    """Note that an entry was used now."""
+    with contextlib.suppress(OSError):
+        os.utime(path)
+
+
+def evict(folder: Path, limit: int, keep: frozenset[Path] = frozenset()) -> list[Entry]:
+    """Drop least recently used entries until the folder holds at most ``limit`` bytes.
+
+    A process that has a dropped file mapped goes on reading it: the system frees it when the last reader ends.
+
+    Args:
+        folder: the cache.
+        limit: bytes.
+        keep: entries that stay whatever the limit is.
+
+    Returns:
+        What was dropped.
+    """
+    there = entries(folder)
+    size, dropped = sum(e.bytes for e in there), []
+    for entry in there:
+        if size <= limit:
+            break
+        if entry.path in keep:
+            continue
+        _remove(entry.path)
+        size -= entry.bytes
+        dropped.append(entry)
+    return dropped
+
+
+def clear(folder: Path, kind: str | None = None) -> list[Entry]:
+    """Drop every entry (of one kind); return them."""
+    gone = [e for e in entries(folder) if kind in (None, e.kind)]
+    for entry in gone:
+        _remove(entry.path)
+    return gone
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        # First out of sight in one step: half a model must never be found under its name.
+        hidden = path.with_name(f".{path.name}.{os.getpid()}.{time.monotonic_ns()}.old")
+        with contextlib.suppress(OSError):
+            os.replace(path, hidden)
+            shutil.rmtree(hidden, ignore_errors=True)
+        return
+    with contextlib.suppress(OSError):
+        path.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # only if empty
+        path.parent.rmdir()

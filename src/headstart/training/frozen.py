@@ -1,0 +1,64 @@
+"""Training that computes what is frozen once: each epoch starts from stored states where lower layers do not move."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from headstart.models.cache import cache_limit
+from headstart.models.network import NetworkClassifier
+from headstart.models.prefix import Prefix, frozen_depth
+from headstart.training.data import Data
+
+_STATE_BYTES = 2
+
+
+class FrozenStart:
+    """The frozen lower layers of a network in training, however many they are in each epoch.
+
+    Args:
+        classifier: the network; while layers are frozen they must have the weights that ``key`` stands for.
+        key: fingerprint of the weights that training starts from.
+        cache: folder for states; None keeps them in memory.
+    """
+
+    def __init__(self, classifier: NetworkClassifier, *, key: str, cache: Path | None) -> None:
+        self.classifier, self.key, self.cache = classifier, key, cache
+        self._depth = 0
+        self._prefix: Prefix | None = None
+
+    @contextlib.contextmanager
+    def left_out(self, data: Data, validation: Data | None) -> Iterator[tuple[Data, Data | None]]:
+        """Yield the same data with states, and leave out the layers that they come from, inside the block.
+
+        Where nothing can be left out, the data are yielded as they are.
+        """
+        prefix = self._prefix_for(data, validation)
+        if prefix is None:
+            yield data, validation
+            return
+        given = _with_states(prefix, data)
+        held = None if validation is None else _with_states(prefix, validation)
+        with prefix.left_out():
+            yield given, held
+
+    def _prefix_for(self, data: Data, validation: Data | None) -> Prefix | None:
+        depth = frozen_depth(self.classifier.model)
+        if depth != self._depth:
+            self._depth, self._prefix = depth, None
+            if depth and self._fits(data, validation):
+                prefix = Prefix(self.classifier, depth, key=self.key, cache=self.cache)
+                self._prefix = prefix if prefix.holds(data.tokens, data.keys) else None
+        return self._prefix
+
+    def _fits(self, data: Data, validation: Data | None) -> bool:
+        tokens = np.concatenate([data.tokens.lengths, [] if validation is None else validation.tokens.lengths]).sum()
+        return bool(tokens * int(self.classifier.model.config.hidden_size) * _STATE_BYTES <= cache_limit())
+
+
+def _with_states(prefix: Prefix, data: Data) -> Data:
+    return replace(data, tokens=prefix.with_states(data.tokens, data.keys))

@@ -1,0 +1,196 @@
+"""What is frozen is computed once: training from stored states is training the whole network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from conftest import ARCHITECTURES, fit_strategy, tiny_task
+from headstart.data.examples import Examples
+from headstart.models import cache
+from headstart.models.encoders import layer_list, load_classifier, load_tokenizer
+from headstart.models.network import NetworkClassifier
+from headstart.models.prefix import Prefix, frozen_depth
+from headstart.models.store import text_keys
+from headstart.training import frozen
+
+STACKED = ["bert", "distilbert", "roberta", "xlm-roberta"]
+
+
+def network(encoder: Path, *, trained_layers: int = 1) -> NetworkClassifier:
+    task = tiny_task(encoder=encoder)
+    model, _ = load_classifier(encoder, task.labels, seed=1)
+    prefix, layers = layer_list(model)
+    frozen_names = tuple(f"{prefix}.{i}." for i in range(len(layers) - trained_layers))
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(not (name.startswith(frozen_names) or ".embeddings." in name))
+    return NetworkClassifier(model, load_tokenizer(encoder), task.labels, task.text, task.runtime)
+
+
+def prefix_of(classifier: NetworkClassifier, folder: Path | None = None) -> Prefix:
+    return Prefix(classifier, frozen_depth(classifier.model), key="weights", cache=folder)
+
+
+@pytest.fixture
+def layer_calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Count the texts that pass through the lowest layer of any BERT."""
+    from transformers.models.bert.modeling_bert import BertEmbeddings
+
+    calls: list[int] = []
+    forward = BertEmbeddings.forward
+
+    def counted(self: Any, input_ids: Any = None, **named: Any) -> Any:
+        calls.append(len(input_ids))
+        return forward(self, input_ids=input_ids, **named)
+
+    monkeypatch.setattr(BertEmbeddings, "forward", counted)
+    return calls
+
+
+# --- cutting a network
+
+
+@pytest.mark.parametrize("architecture", STACKED)
+@pytest.mark.parametrize("pairs", [False, True])
+def test_the_rest_of_a_network_answers_as_the_whole(
+    architecture: str, pairs: bool, checkpoint: Callable[[str], Path]
+) -> None:
+    classifier = network(checkpoint(architecture))
+    examples = tiny_task(n=20, pairs=pairs).train
+    prefix = prefix_of(classifier)
+    assert prefix.depth == 1
+    tokens, keys = classifier.tokenize(examples), text_keys(examples)
+    whole = classifier.logits(tokens)
+    given = prefix.with_states(tokens, keys)
+    names = [name for name, _ in classifier.model.named_parameters()]
+    with prefix.left_out():
+        np.testing.assert_allclose(classifier.logits(given), whole, atol=2e-3)
+        left = [name for name, _ in classifier.model.named_parameters()]
+    assert [n for n in names if n in left] == left
+    assert 0 < len(left) < len(names)
+    assert [name for name, _ in classifier.model.named_parameters()] == names
+    np.testing.assert_array_equal(classifier.logits(tokens), whole)
+    assert prefix.holds(tokens, keys)
+
+
+def test_states_are_those_that_the_layer_is_given(tiny_encoder: Path) -> None:
+    """Against transformers' own ``output_hidden_states``."""
+    classifier, examples = network(tiny_encoder), tiny_task(n=9).train
+    given = prefix_of(classifier).with_states(classifier.tokenize(examples), text_keys(examples))
+    assert given.states is not None
+    for row, text in enumerate(examples.texts):
+        encoded = classifier.tokenizer(text, return_tensors="pt")
+        with torch.inference_mode():
+            expected = classifier.model.base_model(**encoded, output_hidden_states=True).hidden_states[1][0].numpy()
+        np.testing.assert_allclose(given.states[row].astype(np.float32), expected, atol=2e-3)
+
+
+@pytest.mark.parametrize("architecture", sorted(set(ARCHITECTURES) - {*STACKED, "electra"}))
+def test_other_architectures_are_not_cut(architecture: str, checkpoint: Callable[[str], Path]) -> None:
+    task = tiny_task()
+    model, _ = load_classifier(checkpoint(architecture), task.labels, seed=1)
+    for parameter in model.base_model.parameters():
+        parameter.requires_grad_(False)
+    assert frozen_depth(model) == 0
+
+
+def test_electra_projects_its_embeddings_so_cutting_does_not_hold(checkpoint: Callable[[str], Path]) -> None:
+    classifier, examples = network(checkpoint("electra")), tiny_task(n=9).train
+    assert not prefix_of(classifier).holds(classifier.tokenize(examples), text_keys(examples))
+
+
+def test_nothing_is_frozen_below_a_trained_embedding(tiny_encoder: Path) -> None:
+    classifier = network(tiny_encoder)
+    next(classifier.model.base_model.embeddings.parameters()).requires_grad_(True)
+    assert frozen_depth(classifier.model) == 0
+    assert frozen_depth(network(tiny_encoder, trained_layers=0).model) == 1  # the top layer always stays
+    assert frozen_depth(network(tiny_encoder, trained_layers=2).model) == 0
+
+
+# --- training
+
+
+@pytest.fixture
+def without(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    return lambda: monkeypatch.setattr(frozen, "frozen_depth", lambda _: 0)
+
+
+@pytest.mark.parametrize("strategy", ["partial", "gradual"])
+def test_training_from_states_is_training_the_whole_network(
+    strategy: str, tiny_encoder: Path, without: Callable[[], None]
+) -> None:
+    task = tiny_task(encoder=tiny_encoder)
+    with_states = fit_strategy(strategy, task, epochs=4)
+    without()
+    plain = fit_strategy(strategy, task, epochs=4)
+    for one, other in zip(with_states.epochs, plain.epochs, strict=True):
+        assert one["train_loss"] == pytest.approx(other["train_loss"], abs=5e-3)
+        assert one["validation_log_loss"] == pytest.approx(other["validation_log_loss"], abs=5e-3)
+    np.testing.assert_allclose(with_states.validation, plain.validation, atol=1e-2)
+    assert list(dict(with_states.classifier.model.named_parameters())) == list(
+        dict(plain.classifier.model.named_parameters())
+    )
+
+
+def test_frozen_weights_are_bit_identical(tiny_encoder: Path) -> None:
+    task = tiny_task(encoder=tiny_encoder)
+    start, _ = load_classifier(tiny_encoder, task.labels, seed=0)
+    after = dict(fit_strategy("partial", task, epochs=3).classifier.model.named_parameters())
+    below = [n for n, _ in start.named_parameters() if ".embeddings." in n or ".layer.0." in n]
+    assert below
+    assert all(torch.equal(after[name], dict(start.named_parameters())[name]) for name in below)
+
+
+def test_lower_layers_see_each_text_once(tiny_encoder: Path, tmp_path: Path, layer_calls: list[int]) -> None:
+    task = tiny_task(encoder=tiny_encoder, cache=tmp_path)
+    fit_strategy("partial", task, epochs=6)
+    unique = len({*task.train.texts, *task.validation.texts})
+    probed = min(4, len(task.train))
+    # Once for the states, once to see that cutting holds, once for the probabilities of the finished model.
+    assert sum(layer_calls) == unique + probed + len(task.validation)
+    layer_calls.clear()
+    fit_strategy("partial", task, epochs=6, top_layers=1)
+    assert sum(layer_calls) == probed + len(task.validation)
+
+
+def test_cold_equals_warm_bit_for_bit(tiny_encoder: Path, tmp_path: Path) -> None:
+    task = tiny_task(encoder=tiny_encoder, cache=tmp_path)
+    cold, warm = (fit_strategy("partial", task, epochs=3) for _ in range(2))
+    memory = fit_strategy("partial", tiny_task(encoder=tiny_encoder), epochs=3)
+    assert [e.kind for e in cache.entries(tmp_path)] == ["states"] * 3  # probe, train, validation
+    for other in (warm, memory):
+        assert cold.epochs == other.epochs
+        np.testing.assert_array_equal(cold.validation, other.validation)
+
+
+def test_a_damaged_segment_is_computed_again(tiny_encoder: Path, tmp_path: Path) -> None:
+    task = tiny_task(encoder=tiny_encoder, cache=tmp_path)
+    cold = fit_strategy("partial", task, epochs=2)
+    for entry in cache.entries(tmp_path):
+        raw = bytearray(entry.path.read_bytes())
+        raw[-9] ^= 255
+        entry.path.write_bytes(bytes(raw[:-1] if entry.bytes % 2 else raw))
+    again = fit_strategy("partial", task, epochs=2)
+    assert cold.epochs == again.epochs
+
+
+def test_states_that_do_not_fit_are_not_kept(
+    tiny_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEADSTART_CACHE_SIZE", "1KB")
+    fitted = fit_strategy("partial", tiny_task(encoder=tiny_encoder, cache=tmp_path), epochs=2)
+    assert len(fitted.epochs) == 2
+    assert cache.entries(tmp_path) == []
+
+
+def test_texts_of_other_weights_lengths_and_depths_are_kept_apart(tiny_encoder: Path, tmp_path: Path) -> None:
+    classifier, examples = network(tiny_encoder), Examples.of(["alpha beta", "gamma"])
+    tokens, keys = classifier.tokenize(examples), text_keys(examples)
+    for count, (depth, key) in enumerate([(1, "a"), (1, "b"), (0, "a")], start=1):
+        Prefix(classifier, depth, key=key, cache=tmp_path).with_states(tokens, keys)
+        assert len(cache.entries(tmp_path)) == count
