@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import uvicorn
 from starlette.testclient import TestClient
 
 from conftest import fit_strategy, separable_texts, tiny_task
@@ -48,6 +51,31 @@ def client(*models: Served, token: str | None = None, **settings: Any) -> Iterat
     app = create_app(Shelf(models), ServingSettings(token=token, **settings))
     with TestClient(app, base_url="http://127.0.0.1:8000", raise_server_exceptions=False) as found:
         yield found
+
+
+class Site:
+    """A server on a port of its own, in a thread.
+
+    Args:
+        models: what it serves.
+        settings: of the server.
+    """
+
+    def __init__(self, *models: Served, **settings: Any) -> None:
+        self.bound = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self.bound.getsockname()[1]}/"
+        app = create_app(Shelf(models), ServingSettings(**settings))
+        self.server = uvicorn.Server(uvicorn.Config(app, log_config=None, ws="none"))
+        self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [self.bound]})
+
+    def __enter__(self) -> str:
+        self.thread.start()
+        return self.url
+
+    def __exit__(self, *problem: object) -> None:
+        self.server.should_exit = True
+        self.thread.join()
+        self.bound.close()
 
 
 class Slow:

@@ -148,4 +148,4 @@ def test_page_lies_in_the_package() -> None:
     import headstart.serving
 
     page = Path(headstart.serving.__file__).parent / "page"
-    assert {f.name for f in page.iterdir()} == {"index.html", "page.css", "page.js", "icon.svg"}
+    assert {f.name for f in page.iterdir()} == {"index.html", "page.css", "page.js", "icon.svg", "card.js", "csv.js"}

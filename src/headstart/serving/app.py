@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 from headstart.errors import DataError, plain_words
 from headstart.serving import bodies
 from headstart.serving.batches import Batcher, QueueFullError
-from headstart.serving.guard import OPEN_PATHS, Guard
+from headstart.serving.guard import Guard
 from headstart.serving.observing import Metrics, Observer, note, problem
 from headstart.serving.settings import ServingSettings
 from headstart.serving.shelf import Shelf, UnknownModelError
@@ -30,7 +30,12 @@ _POLICY = (
     "form-action 'none'; frame-ancestors 'none'"
 )
 _PAGE_HEADERS = {"content-security-policy": _POLICY, "referrer-policy": "no-referrer", "cache-control": "no-cache"}
-_STATIC = {"page.css": "text/css", "page.js": "text/javascript", "icon.svg": "image/svg+xml"}
+_SCRIPT = "text/javascript"
+_STATIC = {
+    "page.css": "text/css", "page.js": _SCRIPT, "card.js": _SCRIPT, "csv.js": _SCRIPT, "icon.svg": "image/svg+xml",
+}  # fmt: skip
+# Open to all: what load balancers ask, and the page, which then asks for the token itself.
+_OPEN_PATHS = frozenset({"/", "/health", "/ready", *(f"/static/{name}" for name in _STATIC)})
 _WRONG: dict[int | str, dict[str, Any]] = {
     400: {"model": bodies.Problem, "description": "The request is not JSON, or is addressed to another host."},
     401: {"model": bodies.Problem, "description": "The bearer token is missing or wrong."},
@@ -107,8 +112,8 @@ def create_app(
     app.include_router(_open)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _refused)
-    app.add_middleware(Guard, settings=settings)
-    paths = OPEN_PATHS | {"/predict", "/models", "/metrics", "/openapi.json"}
+    app.add_middleware(Guard, settings=settings, open_paths=_OPEN_PATHS)
+    paths = _OPEN_PATHS | {"/predict", "/models", "/metrics", "/openapi.json"}
     app.add_middleware(Observer, metrics=metrics, paths=paths)
     return app
 

@@ -11,8 +11,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from headstart.serving.observing import problem
 from headstart.serving.settings import ServingSettings, is_loopback
 
-# Open to all: what load balancers ask, and the page, which then asks for the token itself.
-OPEN_PATHS = frozenset({"/", "/health", "/ready", "/static/page.css", "/static/page.js", "/static/icon.svg"})
 _CLOSE = {"connection": "close"}
 
 
@@ -31,10 +29,11 @@ class Guard:
     Args:
         app: what answers.
         settings: token and limits.
+        open_paths: paths that need no token.
     """
 
-    def __init__(self, app: ASGIApp, *, settings: ServingSettings) -> None:
-        self.app, self.settings = app, settings
+    def __init__(self, app: ASGIApp, *, settings: ServingSettings, open_paths: frozenset[str]) -> None:
+        self.app, self.settings, self.open_paths = app, settings, open_paths
         token = settings.token
         self._expected = None if token is None else token.get_secret_value().encode()
 
@@ -63,7 +62,7 @@ class Guard:
             raise _RefusedError(400, "this server answers to localhost and 127.0.0.1 only; a token lets others in")
 
     def _check_token(self, headers: Headers, path: str) -> None:
-        if self._expected is None or path in OPEN_PATHS:
+        if self._expected is None or path in self.open_paths:
             return
         scheme, _, given = headers.get("authorization", "").partition(" ")
         right = hmac.compare_digest(given.strip().encode(), self._expected)
