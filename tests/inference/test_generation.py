@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
+import io
+
 import pytest
 import torch
 from tiny_models import LONG, SENTENCES, save_model
@@ -9,7 +12,7 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, pipeline
 
 from conftest import VOCABULARY, make_tokenizer
 from headstart import infer
-from headstart.errors import ConfigError, DataError
+from headstart.errors import ConfigError, DataError, ModelError
 
 T5_SETTINGS = {
     "summarization": {
@@ -165,3 +168,48 @@ def test_a_model_of_one_pair_is_told_nothing(tmp_path):
     assert [one["translation"] for one in found] == [written_by(folder, text) for text in SENTENCES]
     with pytest.raises(ConfigError, match="one pair of languages: leave --to out"):
         infer("translate", SENTENCES, model=str(folder), to_language="de")
+
+
+TRAINING = [*SENTENCES, LONG] * 20
+
+
+def marian(folder):
+    """Write a tiny Marian model of two target languages; its vocabulary is SentencePiece's."""
+    import json
+
+    import transformers
+
+    trainer = pytest.importorskip("sentencepiece", reason="needs sentencepiece, which is no dependency")
+    trained = io.BytesIO()
+    trainer.SentencePieceTrainer.train(
+        sentence_iterator=iter(TRAINING), model_writer=trained, vocab_size=60, hard_vocab_limit=False, minloglevel=2
+    )
+    pieces = trainer.SentencePieceProcessor(model_proto=trained.getvalue())
+    words = [pieces.id_to_piece(i) for i in range(pieces.get_piece_size())]
+    names = ["</s>", "<unk>", *(w for w in words if w not in ("</s>", "<unk>", "<s>")), ">>fra<<", ">>deu<<", "<pad>"]
+    folder.mkdir()
+    (folder / "spm").write_bytes(trained.getvalue())
+    (folder / "json").write_text(json.dumps({name: i for i, name in enumerate(names)}))
+    tokenizer = transformers.MarianTokenizer(*(str(folder / file) for file in ("spm", "spm", "json")))
+    pad = len(names) - 1
+    ids = {"vocab_size": len(names), "pad_token_id": pad, "eos_token_id": 0, "decoder_start_token_id": pad}
+    return save_model("MarianMTModel", folder, tokenizer=tokenizer, written=8, **ids, forced_eos_token_id=0)
+
+
+@pytest.mark.filterwarnings("ignore:Recommended. pip install sacremoses")
+def test_a_marian_model_is_told_the_target_in_front_of_the_text(tmp_path):
+    folder = marian(tmp_path / "marian")
+    found = infer("translate", SENTENCES, model=str(folder), to_language="deu")
+    assert [one["translation"] for one in found] == [written_by(folder, f">>deu<< {text}") for text in SENTENCES]
+    with pytest.raises(ConfigError, match="--to is needed: this model knows deu, fra"):
+        infer("translate", SENTENCES, model=str(folder))
+
+
+def test_a_library_that_a_tokenizer_needs_is_named(tmp_path):
+    if importlib.util.find_spec("sentencepiece"):
+        pytest.skip("sentencepiece is installed")
+    folder = save_model("MarianMTModel", tmp_path)
+    (folder / "tokenizer.json").unlink()
+    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "MarianTokenizer"}')
+    with pytest.raises(ModelError, match=r"requires the SentencePiece library.*install that library with pip"):
+        infer("translate", SENTENCES, model=str(folder))

@@ -31,6 +31,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "Bart": {**_IDS, **_SEQ2SEQ, "forced_eos_token_id": None},
     "MBart": {**_IDS, **_SEQ2SEQ, "forced_eos_token_id": None},
     "M2M100": {**_IDS, **_SEQ2SEQ},
+    "Marian": {**_IDS, **_SEQ2SEQ},
 }  # fmt: skip
 
 
@@ -44,7 +45,7 @@ def save_model(
     """
     import torch
 
-    name = next(n for n in ("GPT2", "T5", "MBart", "M2M100", "Bart", "Roberta", "XLNet", "Bert") if cls.startswith(n))
+    name = next(n for n in (*CONFIGS, "Roberta", "XLNet", "Bert") if cls.startswith(n))
     known = {a: values for a, values, _ in ARCHITECTURES.values()}
     values = CONFIGS.get(name) or {
         **_IDS,

@@ -119,7 +119,8 @@ def open_for(place: Place) -> Opened:
     encoder = place.encoder()
     config = load_config(encoder.folder)
     refuse_other_class(place, config)
-    tokenizer = tokenizer_of(encoder.folder)
+    # Some translation models have no other; where in the text a token stands is not asked of them.
+    tokenizer = load_tokenizer(encoder.folder, slow_too=place.kind == "Seq2SeqLM")
     auto = getattr(transformers, f"AutoModelFor{place.kind}")
     with seeded(0), loading(encoder.folder):
         model, info = auto.from_pretrained(
@@ -137,11 +138,6 @@ def open_for(place: Place) -> Opened:
     if limit < NO_LIMIT:
         tokenizer.model_max_length = limit
     return Opened(model.eval().to(place.runtime.device), tokenizer, limit, place.runtime)
-
-
-def tokenizer_of(folder: Path) -> Any:
-    """Return a folder's tokenizer."""
-    return load_tokenizer(folder)
 
 
 def refuse_other_class(place: Place, config: Any) -> None:

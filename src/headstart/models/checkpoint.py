@@ -67,6 +67,9 @@ def loading(folder: Path | str) -> Iterator[None]:
             yield
     except HeadstartError:
         raise
+    except ImportError as problem:  # "MarianTokenizer requires the SentencePiece library but it was not found ..."
+        sentence = str(problem).strip().partition(". ")[0]
+        raise ModelError(f"{folder} cannot be loaded yet: {sentence}; install that library with pip") from problem
     except Exception as problem:  # the tokenizers library raises bare Exceptions, configurations every kind of error
         first = (str(problem).strip().splitlines() or [type(problem).__name__])[0].rstrip(".")
         raise ModelError(f"{folder} could not be loaded: {first}; fetch or save the model again") from problem

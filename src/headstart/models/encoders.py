@@ -179,8 +179,12 @@ def load_config(folder: Path | str) -> Any:
         return AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
 
 
-def load_tokenizer(folder: Path | str) -> Any:
+def load_tokenizer(folder: Path | str, *, slow_too: bool = False) -> Any:
     """Load the fast tokenizer of a folder.
+
+    Args:
+        folder: of the model.
+        slow_too: take one written in Python where there is no other; it cannot say where in a text its tokens are.
 
     Raises:
         ModelError: there is none, it is damaged, or it knows no words.
@@ -191,7 +195,7 @@ def load_tokenizer(folder: Path | str) -> Any:
     with loading(folder):
         kind = PreTrainedTokenizerFast if is_gru else AutoTokenizer
         tokenizer = kind.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
-    if not getattr(tokenizer, "is_fast", False):
+    if not slow_too and not getattr(tokenizer, "is_fast", False):
         raise ModelError(f"{folder} has no fast tokenizer (tokenizer.json); save it with a recent transformers")
     refuse_empty_vocabulary(folder, tokenizer)
     if tokenizer.pad_token is None:
