@@ -1,4 +1,4 @@
-"""Fill the tables of README.md and docs/*.md from the code, so that they cannot fall behind.
+"""Fill the tables of README.md and docs/*.md, and what `headstart strategies` shows, so that they cannot fall behind.
 
 A table stands between ``<!-- table: NAME -->`` and ``<!-- end -->``; NAME is ``strategies``, ``experiment``,
 ``metrics``, ``encoders``, ``samples``, ``tasks`` or the name of a strategy (its settings).
@@ -20,10 +20,12 @@ from typing import Any
 from pydantic import BaseModel
 
 from headstart.catalog import ENCODERS, SAMPLES
+from headstart.cli.strategies import STORED, described
 from headstart.evaluation.metrics import METRICS
 from headstart.experiment.config import ExperimentConfig
 from headstart.inference.api import flag_of
 from headstart.inference.table import TASKS, Task
+from headstart.records import read_json, write_json
 from headstart.strategies.table import STRATEGIES
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -37,10 +39,14 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; say which pages are out of date")
     check = parser.parse_args().check
     stale = [page for page in PAGES if filled(page.read_text(encoding="utf-8")) != page.read_text(encoding="utf-8")]
+    if not STORED.is_file() or read_json(STORED) != described():
+        stale.append(STORED)
     for page in stale:
         word = "is out of date: run python docs/tables.py" if check else "written"
         sys.stdout.write(f"{page.relative_to(ROOT)} {word}\n")
-        if not check:
+        if page == STORED and not check:
+            write_json(STORED, described())
+        elif not check:
             page.write_text(filled(page.read_text(encoding="utf-8")), encoding="utf-8")
     return 1 if check and stale else 0
 

@@ -10,12 +10,14 @@ from commands import call
 
 from headstart import __version__, catalog
 from headstart.cli import completion, main
+from headstart.cli.strategies import STORED, described
 from headstart.data.mend import MENDS
 from headstart.errors import ConfigError
 from headstart.evaluation.metrics import METRICS
 from headstart.inference.table import TASKS
 from headstart.models.batching import TRUNCATIONS
 from headstart.models.runtime import PRECISIONS
+from headstart.records import read_json
 from headstart.strategies.table import known_names
 
 COMMANDS = ["compare", "fit", "predict", "serve", "evaluate", "infer", "inspect", "strategies", "encoders", "cache"]
@@ -39,7 +41,10 @@ def test_each_help_has_text_and_examples(name):
     assert f"headstart {name}" in out.split("Examples:")[1]
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["compare", "--help"], ["infer", "--help"], ["encoders"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["compare", "--help"], ["infer", "--help"], ["encoders"], ["strategies"], ["strategies", "lora"]],
+)
 def test_light_commands_do_not_load_torch(arguments):
     program = (
         "import sys; from headstart.cli.main import run; code = run(sys.argv[1:]); "
@@ -149,6 +154,10 @@ def test_encoders_and_strategies_as_json():
     assert (code, err) == (0, "")
     assert found["lora"]["settings"]["rank"]["default"] == 8
     assert found["lora"]["takes_source"] is True
+
+
+def test_stored_strategies_are_those_of_the_code():
+    assert read_json(STORED) == described(), "run python docs/tables.py"
 
 
 def test_strategies_lists_settings_of_one():

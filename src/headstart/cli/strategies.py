@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -10,6 +11,7 @@ import typer
 from headstart.cli import completion
 from headstart.cli.lazy import single
 from headstart.cli.tables import line, show, table
+from headstart.records import read_json
 
 _EPILOG = """Examples:
 
@@ -28,6 +30,8 @@ Name = Annotated[
         autocompletion=completion.strategy,
     ),
 ]
+# What `described` returns, written by docs/tables.py: showing it must not be waited for.
+STORED = Path(__file__).with_name("strategies.json")
 AsJson = Annotated[bool, typer.Option("--json", help="Print everything as JSON to stdout.")]
 
 
@@ -41,36 +45,51 @@ def strategies(name: Name = None, json_: AsJson = False) -> None:
 
     A setting is given as --set STRATEGY.KEY=VALUE, or under settings in an experiment file.
     """
-    from headstart.strategies import table as known
-
-    chosen = list(known.STRATEGIES.values()) if name is None else [known.plan(name, "NAME").strategy]
+    known: list[dict[str, Any]] = read_json(STORED)
+    chosen = known if name is None else [row for row in known if row["name"] == _base(name, known)]
     if json_:
-        typer.echo(json.dumps([_about(row) for row in chosen], indent=2, ensure_ascii=False))
+        typer.echo(json.dumps(chosen, indent=2, ensure_ascii=False))
         return
-    rows = [[s.name, s.starts_from, s.summary, s.origin] for s in chosen]
+    rows = [[s["name"], s["starts_from"], s["summary"], s["origin"]] for s in chosen]
     show(table(["strategy", "starts from", "what it does", "origin"], rows, left=4))
     if name is not None:
         _show_settings(chosen[0])
         return
-    after = ", ".join(s.name for s in chosen if s.takes_source)
-    line(f"Stage {known.SOURCE}+ in front starts from the source classifier's weights (--source): {after}.")
+    after = ", ".join(s["name"] for s in chosen if s["takes_source"])
+    line(f"Stage source+ in front starts from the source classifier's weights (--source): {after}.")
     line("")
     for row in chosen:
-        settings = ", ".join(f"{key}={_value(s['default'])}" for key, s in _about(row)["settings"].items())
-        line(f"{row.name}: {settings or 'no settings'}")
+        settings = ", ".join(f"{key}={_value(s['default'])}" for key, s in row["settings"].items())
+        line(f"{row['name']}: {settings or 'no settings'}")
 
 
-def _show_settings(row: Any) -> None:
-    found = _about(row)["settings"]
+def _base(name: str, known: list[dict[str, Any]]) -> str:
+    """Return the strategy of a name that may have stages; one that is not stored is looked up, and refused, in full."""
+    if any(row["name"] == name for row in known):
+        return name
+    from headstart.strategies import table as strategies
+
+    return strategies.plan(name, "NAME").strategy.name
+
+
+def _show_settings(row: dict[str, Any]) -> None:
+    found = row["settings"]
     if not found:
         line("It has no settings.")
         return
-    rows = [[f"{row.name}.{key}", _value(s["default"]), s["description"]] for key, s in found.items()]
+    rows = [[f"{row['name']}.{key}", _value(s["default"]), s["description"]] for key, s in found.items()]
     show(table(["setting (--set)", "default", "meaning"], rows, left=3))
 
 
 def _value(default: Any) -> str:
     return "auto" if default is None else json.dumps(default) if isinstance(default, bool) else str(default)
+
+
+def described() -> list[dict[str, Any]]:
+    """Return the table of strategies as it is stored; importing it takes seconds, for it stands on torch."""
+    from headstart.strategies.table import STRATEGIES
+
+    return [_about(row) for row in STRATEGIES.values()]
 
 
 def _about(row: Any) -> dict[str, Any]:
