@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,12 @@ import pytest
 
 # Read when torch is first imported: networks this small only lose by sharing work out, above all on a busy machine.
 os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
+# Read when huggingface_hub is first imported, which collecting tests may do: offline, with a cache of the tests' own.
+_HOME = tempfile.TemporaryDirectory(prefix="headstart-tests-")
+os.environ["HF_HOME"] = os.path.join(_HOME.name, "huggingface")
+os.environ["HF_HUB_OFFLINE"] = os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+for _name in ("HF_TOKEN", "HF_ENDPOINT", "HF_HUB_CACHE"):
+    os.environ.pop(_name, None)
 
 POSITIVE = ("good", "great", "lovely", "superb", "charming", "warm", "bright", "brilliant")
 NEGATIVE = ("bad", "awful", "boring", "dull", "weak", "poor", "cold", "dreadful")
@@ -113,15 +120,12 @@ def make_checkpoint(architecture: str, folder: Path, *, seed: int = 20, **change
 
 @pytest.fixture(scope="session", autouse=True)
 def _clean_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Offline, and with a cache and a home of the tests' own: nothing of the user's machine is seen or written."""
+    """A cache of the tests' own, no GPU, no server: nothing of the user's machine is seen or written."""
     home = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("MLFLOW_TRACKING_URI", "HF_TOKEN", "HF_ENDPOINT", "XDG_CACHE_HOME", "HEADSTART_THREADS"):
+        for name in ("MLFLOW_TRACKING_URI", "XDG_CACHE_HOME", "HEADSTART_THREADS"):
             patch.delenv(name, raising=False)
-        patch.setenv("HF_HUB_OFFLINE", "1")
-        patch.setenv("HF_HOME", str(home / "huggingface"))
         patch.setenv("HEADSTART_CACHE", str(home / "headstart"))
-        patch.setenv("HF_HUB_DISABLE_TELEMETRY", "1")
         patch.setenv("TOKENIZERS_PARALLELISM", "false")
         patch.setenv("CUDA_VISIBLE_DEVICES", "")
         yield
