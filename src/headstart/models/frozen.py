@@ -28,6 +28,11 @@ class Head(Protocol):
 
     head_kind: str
 
+    @property
+    def classes(self) -> int:
+        """How many classes C it scores."""
+        ...
+
     def probabilities(self, features: Features, columns: pd.DataFrame | None) -> Probabilities:
         """Return class probabilities (N, C) of features (N, D) and extra columns."""
         ...
@@ -60,6 +65,11 @@ class LinearHead:
         bias: npt.NDArray[np.float64],
     ) -> None:
         self.mean, self.scale, self.weights, self.bias = mean, scale, weights, bias
+
+    @property
+    def classes(self) -> int:
+        """How many classes C it scores."""
+        return len(self.bias)
 
     def probabilities(self, features: Features, columns: pd.DataFrame | None) -> Probabilities:
         """Return class probabilities (N, C); extra columns are not used."""
@@ -99,6 +109,11 @@ class BoostedHead:
 
     def __init__(self, trees: Any, columns: tuple[str, ...], categorical: tuple[str, ...]) -> None:
         self.trees, self.columns, self.categorical = trees, columns, categorical
+
+    @property
+    def classes(self) -> int:
+        """How many classes C it scores."""
+        return len(self.trees.classes_)
 
     def probabilities(self, features: Features, columns: pd.DataFrame | None) -> Probabilities:
         """Return class probabilities (N, C).
@@ -231,6 +246,5 @@ class FrozenClassifier:
             load_body(folder), load_tokenizer(folder), text, runtime, layer=int(about["layer"])
         )
         head = _HEADS[about["head"]["kind"]].read(folder, about["head"])
-        if isinstance(head, LinearHead):
-            check_classes(len(head.bias), labels)
+        check_classes(head.classes, labels)
         return cls(extractor, head, labels)
