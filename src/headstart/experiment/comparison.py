@@ -14,6 +14,7 @@ from headstart.errors import StorageError
 from headstart.evaluation.intervals import evaluate, is_tie, paired_difference
 from headstart.evaluation.metrics import METRICS
 from headstart.experiment.fitting import Fit, read_predictions
+from headstart.models.folder import CARD
 from headstart.records import read_json
 
 if TYPE_CHECKING:
@@ -58,6 +59,21 @@ class Comparison:
         """Name of the strategy that validation chose; None where every one failed."""
         name = self.record["winner"]
         return None if name is None else str(name)
+
+    @property
+    def failed(self) -> list[str]:
+        """Names of the strategies that failed, which the same command tries again."""
+        return [str(row["name"]) for row in self.record["strategies"] if row["status"] == "failed"]
+
+    @property
+    def settled(self) -> frozenset[str]:
+        """Names of the strategies that were judged well, if the winner's model is still there.
+
+        Whatever is fitted later, the winner among these stays the same, and so they need no models of their own.
+        """
+        if not (self.folder / BEST / CARD).is_file():
+            return frozenset()
+        return frozenset(str(row["name"]) for row in self.record["strategies"] if row["status"] == "ok")
 
     @property
     def leaderboard(self) -> pd.DataFrame:

@@ -37,12 +37,14 @@ class Fit:
         config: its resolved settings.
         seed: its seed.
         folder: ``fits/STRATEGY/seed-K``.
+        settled: it was judged when the comparison ended, which dropped its model.
     """
 
     plan: Plan
     config: BaseModel
     seed: int
     folder: Path
+    settled: bool = False
 
     @property
     def title(self) -> str:
@@ -59,7 +61,8 @@ class Fit:
         except (ValueError, TypeError):  # damaged since: fitted again
             return None
         # The model is needed until the winner is known: a comparison ends by dropping what did not win.
-        files = (self.folder / PREDICTIONS, self.folder / MODEL / model_folder.CARD)
+        files = [self.folder / PREDICTIONS]
+        files += [] if self.settled else [self.folder / MODEL / model_folder.CARD]
         whole = all(file.is_file() for file in files) and record.get("format") == RECORD_FORMAT
         return record if whole and record.get("status") == "ok" else None
 

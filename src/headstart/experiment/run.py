@@ -46,7 +46,8 @@ def run(
 ) -> Comparison:
     """Fit every strategy with every seed, judge them on the holdout, name the winner.
 
-    The same call again skips finished fits; a finished comparison is only opened.
+    The same call again skips finished fits and tries failed ones again; a finished comparison without any is only
+    opened.
 
     Args:
         config: the settings.
@@ -59,12 +60,19 @@ def run(
     """
     setup = preparation.set_up(config, reporter, frame=frame, holdout_frame=holdout_frame)
     state = open_folder(config.folder, setup.deciding())
+    settled: frozenset[str] = frozenset()
     if (config.folder / COMPARISON).is_file():
-        reporter.say(f"{config.folder} is finished; nothing to do (choose another folder with --out to run it again)")
-        _drop_models(config)  # an interruption between the record and the clean-up leaves them
-        return Comparison.open(config.folder)
+        earlier = Comparison.open(config.folder)
+        if not earlier.failed:
+            reporter.say(
+                f"{config.folder} is finished; nothing to do (choose another folder with --out to run it again)"
+            )
+            _drop_models(config)  # an interruption between the record and the clean-up leaves them
+            return earlier
+        reporter.say(f"{config.folder}: tried again, for it failed: {', '.join(earlier.failed)}")
+        settled = earlier.settled
     with preparation.use_threads(setup.threads):
-        return _Run(setup, reporter, state).go()
+        return _Run(setup, reporter, state, settled).go()
 
 
 def _drop_models(config: ExperimentConfig) -> None:
@@ -86,7 +94,7 @@ class _Start:
 class _Run:
     """One comparison while it runs."""
 
-    def __init__(self, setup: Setup, reporter: Reporter, state: dict[str, Any]) -> None:
+    def __init__(self, setup: Setup, reporter: Reporter, state: dict[str, Any], settled: frozenset[str]) -> None:
         self.setup, self.reporter = setup, reporter
         self.config, self.folder = setup.config, setup.config.folder
         self.cache = preparation.cache_or_none(cache_folder())
@@ -98,6 +106,7 @@ class _Run:
         # A resumed comparison goes on in the precision it began with.
         self.runtime: Runtime = replace(setup.runtime, precision=state["precision"])
         self.plans = self.config.plans()
+        self.settled = settled
         self.fits = {plan.name: [self._fit(plan, seed) for seed in self._seeds()] for plan in self.plans}
 
     def _seeds(self) -> range:
@@ -105,7 +114,8 @@ class _Run:
 
     def _fit(self, plan: Plan, seed: int) -> Fit:
         config = table.config_for(plan, self.config.settings, gru=self.config.is_gru)
-        return Fit(plan, config, seed, self.folder / "fits" / plan.name / f"seed-{seed}")
+        folder = self.folder / "fits" / plan.name / f"seed-{seed}"
+        return Fit(plan, config, seed, folder, settled=plan.name in self.settled)
 
     def go(self) -> Comparison:
         """Do all of it."""
@@ -322,6 +332,8 @@ class _Run:
         return Comparison(self.folder, record)
 
     def _keep_best(self, fit: Fit, row: dict[str, Any]) -> None:
+        if fit.settled and not (fit.folder / MODEL).is_dir():
+            return  # it won before, and its model stands there
         with whole_folder(self.folder / BEST) as temporary:
             shutil.copytree(fit.folder / MODEL, temporary, dirs_exist_ok=True)
             card = read_json(temporary / CARD)
