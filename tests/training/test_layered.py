@@ -67,7 +67,7 @@ def test_rates_fall_by_the_factor_from_layer_to_layer(tiny_encoder: Path) -> Non
     step = _Step(classifier, data, config, None, layered)
     step.plan(1)
     step(np.arange(8), data)
-    by_tensor = {id(p): group["lr"] for group in step.optimizer.param_groups for p in group["params"]}
+    by_tensor = {id(p): group["lr"] for group in step.optimizer.groups for p in group["params"]}
     found = {name: by_tensor[id(p)] for name, p in classifier.model.named_parameters()}
     assert len(found) == len(by_tensor)
     for name, rate in found.items():
@@ -75,7 +75,7 @@ def test_rates_fall_by_the_factor_from_layer_to_layer(tiny_encoder: Path) -> Non
         depth = 0 if "layer." not in name else 2 - int(name.split("layer.")[1][0])
         depth = 3 if ".embeddings." in name else depth
         assert rate == pytest.approx(1e-3 / 2.6**depth), name
-        decayed = next(g["weight_decay"] for g in step.optimizer.param_groups if g["lr"] == rate and g["weight_decay"])
+        decayed = next(g["weight_decay"] for g in step.optimizer.groups if g["lr"] == rate and g["weight_decay"])
         assert decayed == config.weight_decay
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +24,8 @@ class Examples:
         ids: stable identifier per row, shape (N,), int64: the row number in the file it came from, from 0.
         pairs: N second texts, where the task is on pairs.
         columns: extra features, N rows, index 0..N-1.
+        derived: what was computed from exactly these texts and will be asked for again (token ids, say), by key; it
+            lives as long as they do.
     """
 
     texts: tuple[str, ...]
@@ -30,6 +33,7 @@ class Examples:
     ids: npt.NDArray[np.int64]
     pairs: tuple[str, ...] | None = None
     columns: pd.DataFrame | None = None
+    derived: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @classmethod
     def of(

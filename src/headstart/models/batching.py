@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -12,6 +13,7 @@ import torch
 
 from headstart.data.examples import Examples
 from headstart.errors import ModelError
+from headstart.records import fingerprint
 
 Truncate = Literal["head", "tail", "head-tail"]
 TRUNCATIONS: tuple[str, ...] = ("head", "tail", "head-tail")
@@ -20,6 +22,7 @@ Rows = npt.NDArray[np.int64]
 # Larger batches fall out of the processor's cache: measured slower everywhere above this (docs/performance.md).
 SCORING_TOKENS = 2048
 _TOKENIZE_AT_ONCE = 1000
+_identities: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ class Tokens:
 
 
 def tokenize(tokenizer: Any, examples: Examples, settings: TextSettings) -> Tokens:
-    """Tokenize once, cut to ``settings.max_length``.
+    """Tokenize, cut to ``settings.max_length``; the same examples are tokenized once per tokenizer.
 
     Within the limit the ids are exactly those of ``tokenizer(text)`` (or ``tokenizer(text, pair)``).
 
@@ -86,6 +89,21 @@ def tokenize(tokenizer: Any, examples: Examples, settings: TextSettings) -> Toke
         settings: maximum length and which part to keep.
     """
     template = _Template.of(tokenizer, paired=examples.pairs is not None)
+    key = ("tokens", settings, _identity(tokenizer))
+    if key not in examples.derived:
+        examples.derived[key] = _tokenize(tokenizer, template, examples, settings)
+    tokens: Tokens = examples.derived[key]
+    return tokens
+
+
+def _identity(tokenizer: Any) -> str:
+    """Return a fingerprint of what a tokenizer does: fits load tokenizers of their own that are all the same."""
+    if tokenizer not in _identities:
+        _identities[tokenizer] = fingerprint([tokenizer.backend_tokenizer.to_str(), *tokenizer.model_input_names])
+    return _identities[tokenizer]
+
+
+def _tokenize(tokenizer: Any, template: _Template, examples: Examples, settings: TextSettings) -> Tokens:
     room = settings.max_length - template.specials
     if room < 1:
         raise ModelError(f"a maximum length of {settings.max_length} leaves no room beside {template.specials} marks")

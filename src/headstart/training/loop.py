@@ -6,7 +6,6 @@ import contextlib
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +22,7 @@ from headstart.training.data import Data
 from headstart.training.dropout import use_byte_dropout
 from headstart.training.frozen import FrozenStart
 from headstart.training.layered import Layered
+from headstart.training.optimizer import Optimizer
 
 
 class TrainingConfig(BaseModel):
@@ -184,12 +184,9 @@ class _Step:
     ) -> None:
         self.classifier, self.data, self.config = classifier, data, config
         self.lengths = data.tokens.lengths
-        self.trained = [p for p in classifier.model.parameters() if p.requires_grad]
         device = classifier.runtime.device
         self.weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32).to(device)
-        self.optimizer = torch.optim.AdamW(
-            _groups(classifier.model, config, layered), lr=config.learning_rate, fused=True
-        )
+        self.optimizer = Optimizer(classifier.model, weight_decay=config.weight_decay, layered=layered)
         self.planned, self.done = 1, 0
 
     def plan(self, steps: int) -> None:
@@ -199,14 +196,10 @@ class _Step:
     def __call__(self, rows: Rows, data: Data) -> float:
         """Move the weights by one step over the given rows of ``data``; return their mean loss."""
         rate = self.config.learning_rate * self.config.slope(self.done, self.planned)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate * group["share"]
         weight = self._weight(rows)
         pieces = split_by_tokens(rows, self.lengths, self.config.step_tokens)
         loss = sum(self._piece(piece, data, weight) for piece in pieces)
-        torch.nn.utils.clip_grad_norm_(self.trained, self.config.max_grad_norm)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.step(rate, self.config.max_grad_norm)
         self.done += 1
         return float(loss)
 
@@ -224,22 +217,6 @@ class _Step:
         loss = nn.functional.cross_entropy(logits, y, weight=self.weights, reduction="sum") / weight
         loss.backward()
         return float(loss.detach())
-
-
-def _groups(model: nn.Module, config: TrainingConfig, layered: Layered | None) -> list[dict[str, Any]]:
-    """Return optimizer groups with their ``share`` of the rate.
-
-    Weight decay is for matrices only: never for biases and norms (as in BERT's own training).
-    """
-    shares = {} if layered is None else layered.shares()
-    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            groups.setdefault((shares.get(name, 1.0), parameter.ndim >= 2), []).append(parameter)
-    return [
-        {"params": parameters, "share": share, "weight_decay": config.weight_decay if matrices else 0.0}
-        for (share, matrices), parameters in groups.items()
-    ]
 
 
 class _Keeper:

@@ -1,0 +1,111 @@
+"""How much of the processor does useful work: arithmetic that cannot be avoided, over the rate of matrix products.
+
+Useful are 6 x encoder matrix parameters x real tokens to train, 2 x to score; padding, dropout, norms, attention and
+the optimizer are not. The product rate is measured at the shape (1024, 384, 1536), before and after. MiniLM on snippets
+of films, 128 tokens at most, in batches as any fit has them.
+
+    python benchmarks/useful_arithmetic.py --json benchmarks/results/useful_arithmetic.json
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from typing import Any
+
+import numpy as np
+
+from common import Claim, at_least, finish, new_parser
+from headstart.data.examples import Examples
+from headstart.data.labels import Labels
+from headstart.models.batching import TextSettings, training_batches
+from headstart.models.encoders import find_encoder
+from headstart.models.network import NetworkClassifier
+from headstart.models.runtime import Runtime, choose_runtime, keep_freed_memory
+from headstart.strategies.fine_tuning import pretrained
+from headstart.strategies.task import Task
+from headstart.training.data import Data
+from headstart.training.loop import TrainingConfig, train
+from recipe_race import BATCH, LENGTH, texts
+
+
+def main() -> int:
+    parser = new_parser(__doc__, out="useful_arithmetic")
+    parser.add_argument("--texts", type=int, default=2000, metavar="N", help="texts (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="rounds (%(default)s)")
+    options = parser.parse_args()
+    keep_freed_memory()
+    if options.threads:
+        import torch
+
+        torch.set_num_threads(options.threads)
+    rounds = [measure(options.texts) for _ in range(options.rounds)]
+    figures = {
+        key: statistics.median(r[key] for r in rounds)
+        for key in ("share_training", "share_scoring", "training_gflops", "scoring_gflops", "product_rate", "padding")
+    }
+    return finish("useful_arithmetic", options, claims_of(figures), {**figures, "rounds": rounds})
+
+
+def claims_of(figures: dict[str, Any]) -> list[Claim]:
+    """Return what must show."""
+    padding = figures["padding"]
+    return [
+        at_least("useful share of the product rate while training", figures["share_training"], 0.40),
+        at_least("useful share of the product rate while scoring", figures["share_scoring"], 0.65),
+        Claim("padding, as a share of all tokens computed", "<= 0.05", f"{padding:.4f}", padding <= 0.05),
+    ]
+
+
+def measure(count: int) -> dict[str, Any]:
+    """Train an epoch and score once; return useful GFLOP/s and their share of the product rate."""
+    runtime = choose_runtime()
+    part = texts(count, 1)["train"]
+    examples = Examples.of(*part)
+    task = Task(
+        Labels.of([0, 1]), examples, examples, TextSettings(LENGTH), runtime, seed=0, encoder=find_encoder("minilm")
+    )
+    classifier, _ = pretrained(task)
+    tokens = classifier.tokenize(examples)
+    work = matrix_parameters(classifier) * int(tokens.lengths.sum()) / 1e9
+    config = TrainingConfig(epochs=1, batch_size=BATCH)
+    start = time.perf_counter()
+    train(classifier, Data(tokens, examples.y), None, config, seed=0)
+    training = 6 * work / (time.perf_counter() - start)
+    start = time.perf_counter()
+    classifier.logits(tokens)
+    scoring = 2 * work / (time.perf_counter() - start)
+    rate = (product_rate(runtime) + product_rate(choose_runtime())) / 2
+    return {
+        "training_gflops": round(training, 1),
+        "scoring_gflops": round(scoring, 1),
+        "product_rate": round(rate, 1),
+        "precision": runtime.precision,
+        "product_rates": runtime.product_rates,
+        "share_training": round(training / rate, 3),
+        "share_scoring": round(scoring / rate, 3),
+        "padding": round(padding(tokens.lengths), 4),
+    }
+
+
+def product_rate(runtime: Runtime) -> float:
+    """Return the measured rate in the precision that is used."""
+    return runtime.product_rates[runtime.precision]
+
+
+def matrix_parameters(classifier: NetworkClassifier) -> int:
+    """Return the numbers in the matrices of the encoder's layers (not the embeddings, not the head)."""
+    layers = classifier.model.base_model.encoder.layer
+    return sum(p.numel() for p in layers.parameters() if p.ndim == 2)
+
+
+def padding(lengths: Any) -> float:
+    """Return the share of an epoch's tokens that is padding."""
+    batches = training_batches(lengths, BATCH, np.random.default_rng(0))
+    computed = sum(len(rows) * int(lengths[rows].max()) for rows in batches)
+    return 1 - int(lengths.sum()) / computed
+
+
+if __name__ == "__main__":
+    sys.exit(main())
