@@ -241,6 +241,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "gradual": {**_NETWORK, "learning_rate": 2e-2, "factor": 1.5, "epochs": 12},
     "full": _NETWORK,
     "lora": {**_NETWORK, "learning_rate": 1e-2},
+    "contrastive": {"learning_rate": 5e-3, "steps": 30, "texts": 8},
 }
 
 

@@ -32,12 +32,14 @@ STORED_NAMES = [
     "gradual",
     "full",
     "lora",
+    "contrastive",
     "source+linear-probe",
     "source+boosted",
     "source+partial",
     "source+gradual",
     "source+full",
     "source+lora",
+    "source+contrastive",
 ]
 # Solved exactly, or not fitted at all: the seed does not matter.
 WITHOUT_CHANCE = {"majority", "tfidf", "as-is", "linear-probe", "source+linear-probe"}
@@ -77,7 +79,8 @@ def fitted(make: Make) -> Callable[[str], tuple[Task, Fitted]]:
 
 def short(name: str) -> dict[str, int]:
     """Return settings that end a fit early, for tests that do not ask how good it is."""
-    return {"epochs": 1} if "epochs" in QUICK.get(name.split("+")[-1], {}) else {}
+    quick = QUICK.get(name.split("+")[-1], {})
+    return {key: 1 for key in ("epochs", "steps") if key in quick}
 
 
 def proba(fit: Fitted, task: Task) -> np.ndarray:
@@ -148,6 +151,7 @@ def _expected_trained(name: str, task: Task, fit: Fitted) -> int:
     C, D, L, ff = 2, 32, 2, 48
     base = name.split("+")[-1]
     layer = 4 * (D * D + D) + (D * ff + ff) + (ff * D + D) + 2 * 2 * D
+    embeddings = (len(VOCABULARY) + 64 + 2 + 2) * D
     output = C * D + C
     pooler = D * D + D  # the checkpoint lacks it; a source classifier has it
     if base in ("full", "scratch-transformer"):
@@ -165,7 +169,8 @@ def _expected_trained(name: str, task: Task, fit: Fitted) -> int:
         "gradual": pooler
         + output
         + layer * sum("layer " in name for name in thawed)
-        + ("embeddings" in thawed) * (len(VOCABULARY) + 64 + 2 + 2) * D,
+        + ("embeddings" in thawed) * embeddings,
+        "contrastive": embeddings + L * layer + output,
         "lora": L * 3 * 8 * (D + D) + (0 if name.startswith("source+") else pooler) + output,
     }[base]
 
@@ -191,7 +196,7 @@ def test_one_class_is_refused(name: str, make: Make) -> None:
 def test_class_weights_shift_probabilities(name: str, make: Make) -> None:
     task = make(name, n=40, n_validation=12)
     blurred = dataclasses.replace(task.train, y=np.where(np.arange(40) % 4 == 0, 1 - task.train.y, task.train.y))
-    settings = {"epochs": 4} if short(name) else {}
+    settings = {"epochs": 4} if "epochs" in short(name) else {}
 
     def mean_of_second(weights: list[float]) -> float:
         weighted = dataclasses.replace(task, train=blurred, class_weights=np.array(weights))

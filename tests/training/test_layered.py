@@ -18,8 +18,9 @@ from headstart.models.layers import layer_groups
 from headstart.strategies.full import FullConfig
 from headstart.strategies.gradual import GradualConfig
 from headstart.training.data import Data
-from headstart.training.layered import Layered, slanted_triangle
+from headstart.training.layered import Layered
 from headstart.training.loop import TrainingConfig, _Step, set_modes, train
+from headstart.training.rates import slanted_triangle
 
 NETWORKS = [*ARCHITECTURES, "gru"]
 

@@ -11,8 +11,8 @@ Completer = Callable[[str], list[str]]
 # Kept here and not read from the table of strategies, whose import takes seconds; a test compares.
 STRATEGIES = (
     "majority", "tfidf", "scratch-gru", "scratch-transformer", "as-is", "linear-probe", "boosted", "partial",
-    "gradual", "full", "lora", "source+linear-probe", "source+boosted", "source+partial", "source+gradual",
-    "source+full", "source+lora",
+    "gradual", "full", "lora", "contrastive", "source+linear-probe", "source+boosted", "source+partial",
+    "source+gradual", "source+full", "source+lora", "source+contrastive",
 )  # fmt: skip
 TASKS = (
     "sentiment", "zero-shot", "ner", "fill-mask", "features", "question", "generate", "summarize", "translate",

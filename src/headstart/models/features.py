@@ -101,12 +101,17 @@ class FeatureExtractor:
         with torch.inference_mode(), self.runtime.autocast():
             for rows in batching.scoring_batches(tokens.lengths):
                 batch = batching.collate(tokens, rows, self.tokenizer, self.runtime.device)
-                out[rows] = self._pooled(batch).float().cpu().numpy()
+                out[rows] = self.pooled(batch).float().cpu().numpy()
                 if advance is not None:
                     advance(len(rows))
         return out
 
-    def _pooled(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    def pooled(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Return features (B, D), float32, of one padded batch.
+
+        Raises:
+            ConfigError: the encoder has no such layer.
+        """
         if self.layer == -1:
             states: torch.Tensor = self.body(**batch).last_hidden_state
         else:

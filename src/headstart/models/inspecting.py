@@ -122,8 +122,8 @@ def weight_files(found: Inspected) -> list[Path]:
 
 
 def _stored(found: Inspected) -> Iterator[Tensor]:
-    frozen = found.kind == "frozen"
     patterns = None if found.card is None else found.card.get("trained")
+    frozen = found.kind == "frozen" and patterns is None  # a head on features; `contrastive` trains the encoder too
     for file in weight_files(found):
         for name, shape, dtype in _headers(file):
             buffer = bool(_BUFFERS.search(name)) or (found.kind == "tfidf" and name == "idf")

@@ -14,8 +14,9 @@ from pydantic import Field
 
 from headstart.strategies.fine_tuning import fine_tune, pretrained
 from headstart.strategies.task import Fitted, Task
-from headstart.training.layered import Layered, slanted_triangle
+from headstart.training.layered import Layered
 from headstart.training.loop import TrainingConfig
+from headstart.training.rates import slanted_triangle
 
 
 class GradualConfig(TrainingConfig):

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
+from headstart.models.features import FeatureExtractor
 from headstart.models.frozen import FrozenClassifier, LinearHead
 from headstart.strategies.features import extractor_of
 from headstart.strategies.linear import choose_strength, logistic
@@ -29,6 +30,18 @@ class LinearProbeConfig(BaseModel):
 def fit(task: Task, config: LinearProbeConfig) -> Fitted:
     """Choose the penalty on validation, then fit on everything (unless told otherwise)."""
     extractor = extractor_of(task, layer=config.layer)
+    return probe(task, extractor, strengths=config.strengths, refit=config.refit)
+
+
+def probe(task: Task, extractor: FeatureExtractor, *, strengths: tuple[float, ...], refit: bool) -> Fitted:
+    """Fit logistic regression on the features of an encoder.
+
+    Args:
+        task: the task.
+        extractor: the encoder.
+        strengths: inverse L2 penalties to choose among, on validation.
+        refit: fit again on train + validation with the chosen one.
+    """
     raw = extractor(task.train, task.advance).astype(np.float64)  # (N, D)
     raw_validation = extractor(task.validation, task.advance).astype(np.float64)
     mean, scale = _standard(raw)
@@ -39,16 +52,16 @@ def fit(task: Task, config: LinearProbeConfig) -> Fitted:
         (raw_validation - mean) / scale,
         task.validation.y,
         C,
-        config.strengths,
+        strengths,
         task.class_weights,
     )
     y = task.train.y
-    if config.refit:
+    if refit:
         raw, y = np.concatenate([raw, raw_validation]), np.concatenate([y, task.validation.y])
         mean, scale = _standard(raw)
     head = LinearHead(mean, scale, *logistic((raw - mean) / scale, y, C, strength, task.class_weights))
     classifier = FrozenClassifier(extractor, head, task.labels)
-    return Fitted(classifier, validation, head.parameters(), notes={"strength": strength, "refit": config.refit})
+    return Fitted(classifier, validation, head.parameters(), notes={"strength": strength, "refit": refit})
 
 
 def _standard(raw: Floats) -> tuple[Floats, Floats]:  # (N, D) -> (D,), (D,)

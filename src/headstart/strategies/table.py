@@ -13,6 +13,7 @@ from headstart.errors import ConfigError, StrategyError, plain_words, unknown_na
 from headstart.strategies import (
     as_is,
     boosted,
+    contrastive,
     full,
     gradual,
     linear_probe,
@@ -24,6 +25,7 @@ from headstart.strategies import (
     tfidf,
 )
 from headstart.strategies.task import Fit, Fitted, NoConfig, Task
+from headstart.training.contrastive import PairTrainingConfig
 from headstart.training.loop import TrainingConfig
 
 SOURCE = "source"
@@ -145,6 +147,16 @@ _ROWS = (
         2.4,
         gru=False,
     ),
+    Strategy(
+        "contrastive",
+        contrastive.fit,
+        contrastive.ContrastiveConfig,
+        "encoder",
+        "encoder trained on pairs of labeled texts, then a linear head",
+        "SetFit, Tunstall et al. 2022",
+        3.0,
+        gru=False,
+    ),
 )
 STRATEGIES: dict[str, Strategy] = {row.name: row for row in _ROWS}
 
@@ -235,6 +247,8 @@ def work(plan: Plan, config: BaseModel, *, train: int, validation: int, holdout:
         holdout: texts held out.
     """
     scoring = 0.0 if plan.strategy.starts_from == "nothing" else 1.0
+    if isinstance(config, PairTrainingConfig):
+        return plan.strategy.cost * config.steps * config.texts + scoring * (train + validation + holdout)
     if not isinstance(config, TrainingConfig):
         return plan.strategy.cost * (train + validation) + scoring * holdout
     per_epoch = plan.strategy.cost * train + scoring * validation

@@ -48,15 +48,3 @@ class Layered:
         trained = {name for group in self.groups[: self.thawed(epoch)] for name in group.parameters}
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name in trained)
-
-
-def slanted_triangle(done: int, planned: int, cut: float, ratio: float) -> float:
-    """Return the share of the peak rate at step ``done`` of ``planned`` (Howard & Ruder 2018, equation 3).
-
-    Linear up over the first ``cut`` (0-1) of the steps, then linear down, both between 1 / ``ratio`` and 1. The paper
-    writes the falling part as ``1 - (t - cut) / (cut * (1 / cut_frac - 1))``, whose divisor is the number of falling
-    steps where ``cut_frac * T`` is whole; here it is that number always, so that no rounding makes a rate negative.
-    """
-    rising = int(planned * cut)
-    p = done / rising if done < rising else 1 - (done - rising) / max(1, planned - rising)
-    return (1 + max(0.0, p) * (ratio - 1)) / ratio

@@ -18,6 +18,7 @@ from headstart.models.batching import Rows, collate, split_by_tokens, training_b
 from headstart.models.classifier import Advance, softmax
 from headstart.models.network import NetworkClassifier
 from headstart.models.runtime import seeded
+from headstart.training import rates
 from headstart.training.data import Data
 from headstart.training.dropout import use_byte_dropout
 from headstart.training.frozen import FrozenStart
@@ -42,10 +43,7 @@ class TrainingConfig(BaseModel):
 
     def slope(self, done: int, planned: int) -> float:
         """Return the share of the peak rate at step ``done``: linear up over the warm-up, then linear down to zero."""
-        rising = max(1, round(planned * self.warmup))
-        if done < rising:
-            return (done + 1) / rising
-        return max(0.0, (planned - done) / max(1, planned - rising))
+        return rates.linear(done, planned, self.warmup)
 
 
 @dataclass
