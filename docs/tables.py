@@ -26,7 +26,9 @@ from headstart.experiment.config import ExperimentConfig
 from headstart.inference.api import flag_of
 from headstart.inference.table import TASKS, Task
 from headstart.records import read_json, write_json
-from headstart.strategies.table import STRATEGIES
+from headstart.strategies.rows import STRATEGIES
+from headstart.strategies.self_train import SelfTrainConfig
+from headstart.strategies.table import SELF_TRAIN
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
@@ -77,7 +79,7 @@ def table(name: str) -> str:
         return markdown(["task", "gives", "keys of the result", "options"], [_task_row(t) for t in TASKS.values()])
     if name == "samples":
         return markdown(["name", "rows", "texts"], [[f"`{s.name}`", f"{s.rows:,}", s.about] for s in SAMPLES.values()])
-    return settings_table(STRATEGIES[name].config)
+    return settings_table(SelfTrainConfig if name == SELF_TRAIN else STRATEGIES[name].config)
 
 
 def _task_row(task: Task) -> list[str]:

@@ -57,6 +57,8 @@ def strategies(name: Name = None, json_: AsJson = False) -> None:
         return
     after = ", ".join(s["name"] for s in chosen if s["takes_source"])
     line(f"Stage source+ in front starts from the source classifier's weights (--source): {after}.")
+    learning = ", ".join(s["name"] for s in chosen if s["learns"])
+    line(f"Stage +self-train behind adds its own confident predictions on unlabeled texts: {learning}.")
     line("")
     for row in chosen:
         settings = ", ".join(f"{key}={_value(s['default'])}" for key, s in row["settings"].items())
@@ -100,6 +102,7 @@ def _about(row: Any) -> dict[str, Any]:
         "summary": row.summary,
         "origin": row.origin,
         "takes_source": row.takes_source,
+        "learns": row.learns,
         "settings": {
             key: {"default": _plain(field.get_default(call_default_factory=True)), "description": field.description}
             for key, field in fields.items()

@@ -252,6 +252,7 @@ class _Run:
             encoder=start.source.encoder if from_source and start.source else start.encoder,
             keep_head=bool(from_source and start.source and start.source.order is not None),
             source=start.source,
+            unlabeled=splits.unlabeled,
             class_weights=setup.class_weights,
             cache=self.cache,
             threads=setup.threads,

@@ -1,4 +1,4 @@
-"""The one table of strategies, and the stages that can stand in front of them."""
+"""Plans: a strategy of the table with stages in front of it and behind it, its settings and its work."""
 
 from __future__ import annotations
 
@@ -10,164 +10,29 @@ import numpy as np
 from pydantic import BaseModel
 
 from headstart.errors import ConfigError, StrategyError, plain_words, unknown_name
-from headstart.strategies import (
-    as_is,
-    boosted,
-    contrastive,
-    full,
-    gradual,
-    linear_probe,
-    lora,
-    majority,
-    partial,
-    scratch_gru,
-    scratch_transformer,
-    tfidf,
-)
-from headstart.strategies.task import Fit, Fitted, NoConfig, Task
+from headstart.strategies import scratch_gru, self_train
+from headstart.strategies.rows import STRATEGIES as STRATEGIES
+from headstart.strategies.rows import Strategy
+from headstart.strategies.self_train import SelfTrainConfig, SelfTrained
+from headstart.strategies.task import Fitted, Task
 from headstart.training.contrastive import PairTrainingConfig
 from headstart.training.loop import TrainingConfig
 
+# Stages in front of a strategy and behind it. Settings of a stage are given under its own name.
 SOURCE = "source"
-
-
-@dataclass(frozen=True)
-class Strategy:
-    """A row of the table.
-
-    Attributes:
-        name: as the user writes it.
-        fit: the function that does it.
-        config: type of its settings.
-        starts_from: ``nothing``, ``architecture``, ``encoder`` or ``source``: what has to be there.
-        summary: one line.
-        origin: where it comes from.
-        cost: work per training text and epoch, in forward passes of the encoder over one text (3 = forward and
-            backward through everything; 0 = negligible), for the estimate of time.
-        gru: whether it means something when the encoder is the GRU.
-    """
-
-    name: str
-    fit: Fit
-    config: type[BaseModel]
-    starts_from: str
-    summary: str
-    origin: str
-    cost: float
-    gru: bool = True
-
-    @property
-    def needs_encoder(self) -> bool:
-        """Whether an encoder folder has to be there."""
-        return self.starts_from in ("architecture", "encoder")
-
-    @property
-    def takes_source(self) -> bool:
-        """Whether ``source+`` in front of it means something."""
-        return self.starts_from == "encoder"
-
-
-_ROWS = (
-    Strategy("majority", majority.fit, NoConfig, "nothing", "class shares; the floor of every table", "", 0.0),
-    Strategy(
-        "tfidf",
-        tfidf.fit,
-        tfidf.TfidfConfig,
-        "nothing",
-        "logistic regression on word 1-2-gram TF-IDF",
-        "the cheap baseline",
-        0.0,
-    ),
-    Strategy(
-        "scratch-gru",
-        scratch_gru.fit,
-        scratch_gru.ScratchGruConfig,
-        "nothing",
-        "embedding, bidirectional GRU, dense layers, from random weights",
-        "the classic baseline",
-        0.15,
-    ),
-    Strategy(
-        "scratch-transformer",
-        scratch_transformer.fit,
-        scratch_transformer.ScratchTransformerConfig,
-        "architecture",
-        "the encoder's architecture from random weights",
-        "no transfer",
-        3.0,
-        gru=False,
-    ),
-    Strategy(
-        "as-is", as_is.fit, NoConfig, "source", "the source classifier, not trained further", "zero training", 0.0
-    ),
-    Strategy(
-        "linear-probe",
-        linear_probe.fit,
-        linear_probe.LinearProbeConfig,
-        "encoder",
-        "logistic regression on frozen features",
-        "feature extraction",
-        1.0,
-    ),
-    Strategy(
-        "boosted",
-        boosted.fit,
-        boosted.BoostedConfig,
-        "encoder",
-        "CatBoost on frozen features and named columns",
-        "feature extraction",
-        1.0,
-    ),
-    Strategy(
-        "partial",
-        partial.fit,
-        partial.PartialConfig,
-        "encoder",
-        "top layers trained, the rest frozen",
-        "freeze / unfreeze",
-        1.8,
-    ),
-    Strategy(
-        "gradual",
-        gradual.fit,
-        gradual.GradualConfig,
-        "encoder",
-        "thawed from the head down, lower layers at lower rates",
-        "ULMFiT, Howard & Ruder 2018",
-        3.0,
-    ),
-    Strategy("full", full.fit, full.FullConfig, "encoder", "every weight trained", "fine-tuning", 3.0),
-    Strategy(
-        "lora",
-        lora.fit,
-        lora.LoraConfig,
-        "encoder",
-        "low-rank adapters and head trained, then merged",
-        "LoRA, Hu et al. 2021",
-        2.4,
-        gru=False,
-    ),
-    Strategy(
-        "contrastive",
-        contrastive.fit,
-        contrastive.ContrastiveConfig,
-        "encoder",
-        "encoder trained on pairs of labeled texts, then a linear head",
-        "SetFit, Tunstall et al. 2022",
-        3.0,
-        gru=False,
-    ),
-)
-STRATEGIES: dict[str, Strategy] = {row.name: row for row in _ROWS}
+SELF_TRAIN = "self-train"
+_BEFORE = (SOURCE,)
+_AFTER = (SELF_TRAIN,)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A strategy with the stages in front of it, e.g. ``source+full``."""
+    """A strategy with the stages in front of it and behind it, e.g. ``source+full+self-train``."""
 
     name: str
     stages: tuple[str, ...]
     strategy: Strategy
+    after: tuple[str, ...] = ()
 
     @property
     def from_source(self) -> bool:
@@ -195,18 +60,33 @@ def plan(name: str, where: str = "--strategies") -> Plan:
     Raises:
         ConfigError: the strategy or stage is unknown, or they do not go together.
     """
-    *stages, base = name.split("+")
-    if base not in STRATEGIES or any(stage != SOURCE for stage in stages):
-        raise ConfigError(unknown_name("strategy", name, known_names(), where))
+    stages, base, after = parts(name)
+    if base not in STRATEGIES or any(stage not in _BEFORE for stage in stages):
+        raise ConfigError(unknown_name("strategy", "+".join((*stages, base)) or name, known_names(), where))
     strategy = STRATEGIES[base]
-    if len(stages) > 1:
-        raise ConfigError(f"strategy '{name}' names stage '{SOURCE}' twice ({where})")
+    twice = [stage for stage in (*stages, *after) if (*stages, *after).count(stage) > 1]
+    if twice:
+        raise ConfigError(f"strategy '{name}' names stage '{twice[0]}' twice ({where})")
     if stages and not strategy.takes_source:
         raise ConfigError(
             f"'{name}' means nothing: '{base}' does not start from an encoder's weights. "
             f"'{SOURCE}+' goes with {', '.join(n for n, r in STRATEGIES.items() if r.takes_source)} ({where})"
         )
-    return Plan(name, tuple(stages), strategy)
+    if after and not strategy.learns:
+        raise ConfigError(
+            f"'{name}' means nothing: '{base}' says the same with more texts. "
+            f"'+{SELF_TRAIN}' goes with {', '.join(n for n, r in STRATEGIES.items() if r.learns)} ({where})"
+        )
+    return Plan(name, stages, strategy, after)
+
+
+def parts(name: str) -> tuple[tuple[str, ...], str, tuple[str, ...]]:
+    """Split a name into the stages in front, the strategy and the stages behind; the strategy may be empty."""
+    words = name.split("+")
+    end = len(words)
+    while end and words[end - 1] in _AFTER:
+        end -= 1
+    return tuple(words[: max(0, end - 1)]), words[end - 1] if end else "", tuple(words[end:])
 
 
 def default_names(*, has_encoder: bool, has_source: bool, is_gru: bool) -> list[str]:
@@ -233,6 +113,8 @@ def fit(plan: Plan, task: Task, config: BaseModel) -> Fitted:
         raise StrategyError(f"training texts are all of one class ({', '.join(names)}); at least two are needed")
     if not len(task.validation):
         raise StrategyError("there are no validation texts to choose with")
+    if isinstance(config, SelfTrained):
+        return self_train.fit(task, plan.strategy.fit, config)
     return plan.strategy.fit(task, config)
 
 
@@ -247,6 +129,11 @@ def work(plan: Plan, config: BaseModel, *, train: int, validation: int, holdout:
         holdout: texts held out.
     """
     scoring = 0.0 if plan.strategy.starts_from == "nothing" else 1.0
+    if isinstance(config, SelfTrained):
+        fits = range(config.self_train.rounds + 1)
+        grown = [round(train * (1 + at * config.self_train.growth)) for at in fits]
+        own = sum(work(plan, config.strategy, train=n, validation=validation, holdout=0) for n in grown)
+        return own + scoring * holdout
     if isinstance(config, PairTrainingConfig):
         return plan.strategy.cost * config.steps * config.texts + scoring * (train + validation + holdout)
     if not isinstance(config, TrainingConfig):
@@ -261,11 +148,11 @@ def settings_faults(settings: dict[str, dict[str, Any]], where: str = "settings"
 
     faults: list[str] = []
     for name, values in settings.items():
-        base = name.split("+")[-1]
-        if base not in STRATEGIES:
+        base = parts(name)[1]
+        if base not in STRATEGIES and name != SELF_TRAIN:
             faults.append(unknown_name("strategy", name, known_names(), f"{where}: {name}"))
             continue
-        config = STRATEGIES[base].config
+        config = SelfTrainConfig if name == SELF_TRAIN else STRATEGIES[base].config
         known = list(config.model_fields)
         try:
             config(**values)
@@ -286,6 +173,8 @@ def _fault(error: Any, known: Sequence[str], where: str) -> str:
 def config_for(plan: Plan, settings: dict[str, dict[str, Any]], *, gru: bool = False) -> BaseModel:
     """Return a plan's resolved settings: those of its whole name win over those of the bare strategy.
 
+    With a stage behind it these are a `SelfTrained`: the strategy's own, and the stage's.
+
     Args:
         plan: strategy and stages.
         settings: as given, by strategy name.
@@ -293,4 +182,7 @@ def config_for(plan: Plan, settings: dict[str, dict[str, Any]], *, gru: bool = F
     """
     rates = scratch_gru.RATES if gru and issubclass(plan.strategy.config, TrainingConfig) else {}
     values = {**rates, **settings.get(plan.strategy.name, {}), **settings.get(plan.name, {})}
-    return plan.strategy.config(**values)
+    config = plan.strategy.config(**values)
+    if SELF_TRAIN in plan.after:
+        return SelfTrained(strategy=config, self_train=SelfTrainConfig(**settings.get(SELF_TRAIN, {})))
+    return config

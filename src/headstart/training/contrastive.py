@@ -41,7 +41,7 @@ class PairTrainingConfig(BaseModel):
     warmup: float = Field(0.1, ge=0, lt=1, description="share of steps with rising rate")
     weight_decay: float = Field(0.01, ge=0, description="AdamW's decay of weight matrices")
     max_grad_norm: float = Field(1.0, gt=0, description="gradients are scaled down to this norm")
-    dropout: bool = Field(True, description="train with the encoder's own dropout")
+    dropout: bool = Field(False, description="train with the encoder's own dropout; without it a step is faster")
 
 
 def train_on_pairs(

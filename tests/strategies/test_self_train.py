@@ -1,0 +1,247 @@
+"""`X+self-train`: what joins training, what never does, when it ends, what the record says."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from conftest import QUICK, fit_strategy, separable_texts, tiny_task
+from headstart.data.examples import Examples
+from headstart.errors import ConfigError, StrategyError
+from headstart.models import folder as model_folder
+from headstart.models.classifier import Probabilities
+from headstart.models.runtime import Runtime
+from headstart.strategies import table
+from headstart.strategies.rows import STRATEGIES
+from headstart.strategies.self_train import SelfTrainConfig, SelfTrained, confident, fit, usable_pool
+from headstart.strategies.task import Fitted, NoConfig, Task
+from headstart.strategies.tfidf import TfidfConfig
+
+
+def with_pool(task: Task, n: int = 60, seed: int = 9) -> Task:
+    return replace(task, unlabeled=Examples.of(separable_texts(n, len(task.labels), seed)[0]))
+
+
+class Spy:
+    """A strategy that notes what it was given; the k-th fit gives validation probability ``sure[k]`` of the truth."""
+
+    def __init__(self, *sure: float, pool: float = 0.99) -> None:
+        self.sure, self.pool = list(sure), pool
+        self.given: list[tuple[Task, Any]] = []
+
+    def __call__(self, task: Task, config: Any) -> Fitted:
+        sure = self.sure[min(len(self.given), len(self.sure) - 1)]
+        self.given.append((task, config))
+        C = len(task.labels)
+        validation = np.full((len(task.validation), C), (1 - sure) / (C - 1))
+        validation[np.arange(len(task.validation)), task.validation.y] = sure
+        return Fitted(_Alternating(C, self.pool), validation, 1, notes={"fit": len(self.given)})  # type: ignore[arg-type]
+
+
+class _Alternating:
+    def __init__(self, classes: int, sure: float) -> None:
+        self.classes, self.sure = classes, sure
+
+    def predict_proba(self, examples: Examples, advance: object = None) -> Probabilities:
+        rows = np.arange(len(examples))
+        proba = np.full((len(examples), self.classes), (1 - self.sure) / (self.classes - 1))
+        proba[rows, rows % self.classes] = self.sure - rows / 1e6  # the earlier the surer
+        return proba / proba.sum(axis=1, keepdims=True)
+
+
+def run(spy: Spy, task: Task, **settings: Any) -> Fitted:
+    return fit(task, spy, SelfTrained(strategy=TfidfConfig(), self_train=SelfTrainConfig(**settings)))
+
+
+def test_rounds_grow_are_balanced_and_recorded() -> None:
+    task = with_pool(tiny_task(n=20, n_validation=30), 100)
+    spy = Spy(0.7, 0.8, 0.85, 0.9)
+    found = run(spy, task, rounds=2, confidence=0.5).notes["self_train"]
+    assert [r["added"] for r in found["rounds"]] == [{"negative": 10, "positive": 10}, {"negative": 20, "positive": 20}]
+    assert [r["kept"] for r in found["rounds"]] == [True, True]
+    losses = [found["first"]["validation_log_loss"], *(r["validation_log_loss"] for r in found["rounds"])]
+    assert losses == pytest.approx([-np.log(0.7), -np.log(0.8), -np.log(0.85)])
+    # 30 texts, all right with 0.85: Platt's target 31/32 asks for odds of 31, log(31) / log(0.85 / 0.15) = 1 / T.
+    assert found["temperature"] == pytest.approx(np.log(0.85 / 0.15) / np.log(31), rel=1e-6)
+    assert [len(t.train) for t, _ in spy.given] == [20, 40, 60, 60]  # the last is the refit
+
+
+def test_ends_when_validation_gets_no_better_and_keeps_what_was_better() -> None:
+    task = with_pool(tiny_task(n=20, n_validation=10), 100)
+    spy = Spy(0.7, 0.8, 0.75, 0.9)
+    found = run(spy, task, rounds=5, confidence=0.5)
+    assert [r["kept"] for r in found.notes["self_train"]["rounds"]] == [True, False]
+    refit_task, refit_config = spy.given[-1]
+    assert len(refit_task.train) == 40
+    assert refit_config.refit
+
+
+def test_no_confident_text_of_a_class_ends_it() -> None:
+    task = with_pool(tiny_task(n=20, n_validation=10), 100)
+    spy = Spy(0.7, pool=0.51)
+    found = run(spy, task, confidence=0.95).notes["self_train"]
+    assert found["rounds"] == [{"round": 1, "added": {"negative": 0, "positive": 0}, "kept": False}]
+
+
+def test_a_model_that_has_seen_validation_never_labels_the_pool() -> None:
+    spy = Spy(0.7, 0.8, 0.85)
+    run(spy, with_pool(tiny_task(n=20, n_validation=10)), rounds=2, confidence=0.5)
+    *rounds, (_, last) = spy.given
+    assert [config.refit for _, config in rounds] == [False] * 3
+    assert last.refit
+
+
+def test_without_refit_the_best_round_itself_is_handed_out() -> None:
+    spy = Spy(0.7, 0.8, 0.75)
+    config = SelfTrained(strategy=NoConfig(), self_train=SelfTrainConfig(confidence=0.5))
+    fitted = fit(with_pool(tiny_task(n=20, n_validation=10)), spy, config)
+    assert len(spy.given) == 3
+    assert fitted.notes["fit"] == 2
+
+
+def test_training_texts_are_those_given_and_texts_of_the_pool_and_nothing_else() -> None:
+    plain = tiny_task(n=20, n_validation=10)
+    task = replace(with_pool(plain), unlabeled=with_pool(plain).unlabeled.concat(plain.validation).concat(plain.train))
+    spy = Spy(0.6, 0.7, 0.8, 0.9)
+    run(spy, task, confidence=0.5)
+    held = set(plain.validation.texts)
+    for given, _ in spy.given:
+        assert given.train.texts[:20] == plain.train.texts
+        np.testing.assert_array_equal(given.train.y[:20], plain.train.y)
+        added = given.train.texts[20:]
+        assert len(set(added)) == len(added)
+        assert not set(added) & (held | set(plain.train.texts))
+        assert given.validation is task.validation
+
+
+def test_the_pool_is_drawn_by_the_seed_and_holds_each_text_once() -> None:
+    task = with_pool(tiny_task(), 200)
+    doubled = replace(task, unlabeled=task.unlabeled.concat(task.unlabeled))
+    few = SelfTrainConfig(pool=30)
+    one, again, other = usable_pool(doubled, few), usable_pool(doubled, few), usable_pool(replace(doubled, seed=1), few)
+    assert one.texts == again.texts != other.texts
+    assert len(set(one.texts)) == len(one) == 30
+
+
+def test_only_confident_texts_are_taken_the_surest_first() -> None:
+    task = with_pool(tiny_task(n=20), 6)
+    proba = np.array([[0.95, 0.05], [0.99, 0.01], [0.6, 0.4], [0.08, 0.92], [0.02, 0.98], [0.1, 0.9]])
+    assert task.unlabeled is not None
+    found = confident(proba, task.unlabeled, task, SelfTrainConfig(growth=0.2), 1)
+    assert [task.unlabeled.texts.index(text) for text in found.texts] == [0, 1, 3, 4]
+    np.testing.assert_array_equal(found.y, [0, 0, 1, 1])
+    few = confident(proba, task.unlabeled, task, SelfTrainConfig(growth=0.1), 1)
+    assert [task.unlabeled.texts.index(text) for text in few.texts] == [1, 4]
+
+
+def test_a_class_without_training_texts_does_not_stop_it() -> None:
+    task = with_pool(tiny_task(n=30, values=("a", "b", "c")))
+    two = replace(task, train=task.train.take(np.flatnonzero(task.train.y != 1)))
+    assert task.unlabeled is not None
+    proba = np.tile(np.array([[0.98, 0.01, 0.01], [0.01, 0.01, 0.98]]), (len(task.unlabeled) // 2, 1))
+    assert set(confident(proba, task.unlabeled, two, SelfTrainConfig(), 1).y) == {0, 2}
+
+
+@pytest.mark.parametrize("name", ["tfidf+self-train", "linear-probe+self-train", "full+self-train"])
+def test_real_strategies_learn_save_and_repeat(name: str, tiny_encoder: Path, tmp_path: Path) -> None:
+    def fitted(seed: int = 0) -> tuple[Task, Fitted]:
+        task = with_pool(tiny_task(encoder=tiny_encoder, seed=seed))
+        plan = table.plan(name)
+        quick = {**QUICK, "self-train": {"confidence": 0.6, "rounds": 1}}
+        return task, table.fit(plan, task, table.config_for(plan, quick))
+
+    task, first = fitted()
+    _, again = fitted()
+    proba = first.classifier.predict_proba(task.validation)
+    assert (proba.argmax(axis=1) == task.validation.y).mean() >= 0.8
+    np.testing.assert_array_equal(proba, again.classifier.predict_proba(task.validation))
+    assert first.notes == again.notes
+    assert sum(first.notes["self_train"]["rounds"][0]["added"].values()) > 0
+    model_folder.save(first.classifier, tmp_path / "m", text=task.text, check=task.train, card={"strategy": name})
+    loaded = model_folder.load(tmp_path / "m", runtime=Runtime())
+    np.testing.assert_allclose(loaded.predict_proba(list(task.validation.texts)), proba, atol=1e-6)
+
+
+def test_there_must_be_a_pool_that_fits() -> None:
+    task = tiny_task()
+    with pytest.raises(StrategyError, match="needs unlabeled texts: rows whose label is blank"):
+        fit_strategy("tfidf+self-train", task)
+    with pytest.raises(StrategyError, match="not also training or validation texts"):
+        fit_strategy("tfidf+self-train", replace(task, unlabeled=replace(task.validation)))
+    with pytest.raises(StrategyError, match="same text and feature columns"):
+        fit_strategy("tfidf+self-train", with_pool(tiny_task(pairs=True)))
+
+
+def test_names() -> None:
+    plan = table.plan("source+full+self-train")
+    assert (plan.stages, plan.strategy.name, plan.after) == (("source",), "full", ("self-train",))
+    assert plan.from_source
+    for name, row in STRATEGIES.items():
+        if row.learns:
+            assert table.plan(f"{name}+self-train").after == ("self-train",)
+            continue
+        with pytest.raises(ConfigError, match=f"'{name}' says the same with more texts.*goes with tfidf"):
+            table.plan(f"{name}+self-train")
+    with pytest.raises(ConfigError, match="'self-train' twice"):
+        table.plan("full+self-train+self-train")
+    with pytest.raises(ConfigError, match="Did you mean 'full'"):
+        table.plan("fulll+self-train")
+    for name in ("self-train+full", "self-train", "source+self-train"):
+        with pytest.raises(ConfigError, match="is unknown"):
+            table.plan(name)
+
+
+def test_settings() -> None:
+    plan = table.plan("full+self-train")
+    settings: dict[str, dict[str, Any]] = {
+        "full": {"epochs": 3},
+        "full+self-train": {"epochs": 4},
+        "self-train": {"rounds": 5},
+    }
+    config: Any = table.config_for(plan, settings)
+    assert (config.strategy.epochs, config.self_train.rounds) == (4, 5)
+    assert config.model_dump(mode="json")["epochs"] == 4
+    assert config.model_dump(mode="json")["self_train"]["rounds"] == 5
+    assert table.settings_faults(settings) == []
+    faults = table.settings_faults({"self-train": {"round": 1}, "full+self-train": {"epoch": 1}})
+    assert "Did you mean 'rounds'" in faults[0]
+    assert "Did you mean 'epochs'" in faults[1]
+
+
+def test_work_counts_every_round() -> None:
+    plan, plain = table.plan("full+self-train"), table.plan("full")
+    sizes = {"validation": 20, "holdout": 0}
+    config: Any = table.config_for(plan, {"self-train": {"rounds": 2}})
+    own = [table.work(plain, config.strategy, train=n, **sizes) for n in (80, 160, 240)]
+    assert table.work(plan, config, train=80, **sizes) == sum(own)
+
+
+def test_a_comparison_takes_rows_with_a_blank_label(tmp_path: Path) -> None:
+    import pandas as pd
+
+    import headstart
+    from headstart.records import read_json
+
+    texts, y = separable_texts(160, seed=3)
+    labels = [("bad", "good")[c] if at < 100 else None for at, c in enumerate(y)]
+    frame = pd.DataFrame({"text": texts, "label": labels}).drop_duplicates("text")
+    names = ["tfidf", "tfidf+self-train", "majority"]
+    out = tmp_path / "out"
+    found = headstart.compare(
+        frame, strategies=names, encoder=None, holdout_size=40, tracking=False, out=str(out),
+        settings={"self-train": {"confidence": 0.6}},
+    )  # fmt: skip
+    assert [row["status"] for row in found.record["strategies"]] == ["ok"] * 3
+    notes = read_json(out / "fits/tfidf+self-train/seed-0/record.json")["notes"]["self_train"]
+    assert notes["pool"] == found.record["rows"]["unlabeled"] > 0
+    assert notes["rounds"][0]["added"]["bad"] == notes["rounds"][0]["added"]["good"] > 0
+    without = headstart.compare(
+        frame.dropna(), strategies=names, encoder=None, holdout_size=40, tracking=False, out=str(tmp_path / "without")
+    )
+    row = next(r for r in without.record["strategies"] if r["name"] == "tfidf+self-train")
+    assert row["status"] == "skipped"
+    assert "needs unlabeled texts" in row["reason"]
