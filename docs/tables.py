@@ -1,7 +1,7 @@
 """Fill the tables of README.md and docs/*.md, and what `headstart strategies` shows, so that they cannot fall behind.
 
 A table stands between ``<!-- table: NAME -->`` and ``<!-- end -->``; NAME is ``strategies``, ``experiment``,
-``metrics``, ``encoders``, ``samples``, ``tasks`` or the name of a strategy (its settings).
+``metrics``, ``encoders``, ``samples``, ``tasks``, the name of a strategy or ``self-train`` (settings).
 
     python docs/tables.py            # fill them
     python docs/tables.py --check    # exit code 1 if one is out of date
