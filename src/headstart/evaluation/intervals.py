@@ -135,14 +135,21 @@ def paired_difference(
         ConfigError: no metric has that name.
         DataError: shapes do not fit, or a value is out of range.
     """
+    interval = percentile_interval(*replicated_difference(metric, y, proba_a, proba_b, seed, resamples))
+    return {"metric": metric, **interval.to_json()}
+
+
+def replicated_difference(
+    metric: str, y: npt.ArrayLike, proba_a: npt.ArrayLike, proba_b: npt.ArrayLike, seed: int, resamples: int
+) -> tuple[float, Floats]:
+    """Return a - b and its bootstrap replicates, shape (R,); arguments and errors as in `paired_difference`."""
     metric_named(metric)
     sides: list[tuple[Floats, Floats]] = []
     for stream, proba in enumerate((proba_a, proba_b)):
         labels, values = _checked_seeds(y, proba)
         sides.append(_one_metric(metric, labels, values, seed, resamples, stream))
     (point_a, replicates_a), (point_b, replicates_b) = sides
-    interval = _interval(float(point_a[0] - point_b[0]), replicates_a - replicates_b)
-    return {"metric": metric, **interval.to_json()}
+    return float(point_a[0] - point_b[0]), replicates_a - replicates_b
 
 
 def is_tie(difference: Mapping[str, Any]) -> bool:
@@ -212,9 +219,9 @@ def _mean_over_seeds(values: Floats, V: Floats) -> Floats:
     return np.asarray(np.divide(added, total, out=np.full_like(added, np.nan), where=total > 0))
 
 
-def _percentiles(replicates: Floats) -> tuple[Floats, Floats]:
+def _percentiles(replicates: Floats, level: float = LEVEL) -> tuple[Floats, Floats]:
     """Return both ends, shape (...), of ``replicates`` (R, ...); replicates without a value are left out."""
-    tail = 50 * (1 - LEVEL)
+    tail = 50 * (1 - level)
     if np.isnan(replicates).any():
         none = np.isnan(replicates).all(axis=0)
         low, high = np.nanpercentile(np.where(none, 0.0, replicates), [tail, 100 - tail], axis=0)
@@ -223,8 +230,9 @@ def _percentiles(replicates: Floats) -> tuple[Floats, Floats]:
     return low, high
 
 
-def _interval(value: float, replicates: Floats) -> Interval:
-    low, high = (float(end) for end in _percentiles(replicates))
+def percentile_interval(value: float, replicates: Floats, level: float = LEVEL) -> Interval:
+    """Return a value with the interval that holds ``level`` (0-1) of its replicates, shape (R,)."""
+    low, high = (float(end) for end in _percentiles(replicates, level))
     if np.isnan(value) or np.isnan(low):
         return Interval(None if np.isnan(value) else value, None, None)
     return Interval(value, low, high)
@@ -233,9 +241,9 @@ def _interval(value: float, replicates: Floats) -> Interval:
 def _evaluation(
     y: Ints, label_names: Sequence[str], point: Mapping[str, Floats], replicates: Mapping[str, Floats]
 ) -> Evaluation:
-    metrics = {name: _interval(float(point[name][0]), replicates[name]) for name in METRICS}
+    metrics = {name: percentile_interval(float(point[name][0]), replicates[name]) for name in METRICS}
     per_class = {
-        label: {name: _interval(float(point[name][0, c]), replicates[name][:, c]) for name in _PER_CLASS}
+        label: {name: percentile_interval(float(point[name][0, c]), replicates[name][:, c]) for name in _PER_CLASS}
         for c, label in enumerate(label_names)
     }
     low, high = _percentiles(replicates["confusion"])
