@@ -84,6 +84,38 @@ _SECTIONS = (
         "Explained in [examples/interrupted.md](../examples/interrupted.md).",
         "python benchmarks/killed.py --json benchmarks/results/killed.json",
     ),
+    Section(
+        "recipe_race",
+        "Against the tutorials' recipe",
+        "600 snippets, 5 epochs, 2,000 texts scored after each: transformers' `Trainer` as the notebooks use it, and "
+        "the same work here. The ratios claimed are for a processor with bfloat16 products.",
+        "python benchmarks/recipe_race.py --json benchmarks/results/recipe_race.json",
+    ),
+    Section(
+        "useful_arithmetic",
+        "Useful arithmetic",
+        "Arithmetic that cannot be avoided, over the processor's rate of matrix products measured in the same run.",
+        "python benchmarks/useful_arithmetic.py --json benchmarks/results/useful_arithmetic.json",
+    ),
+    Section(
+        "frozen_once",
+        "Nothing frozen is computed twice",
+        "Encoder passes of `linear-probe` and `boosted` with three seeds each, counted; epochs of `partial` against "
+        "epochs of `full`.",
+        "python benchmarks/frozen_once.py --json benchmarks/results/frozen_once.json",
+    ),
+    Section(
+        "demo_sum",
+        "The demo against its strategies one by one",
+        "One comparison, against a process with an empty cache for each strategy.",
+        "python benchmarks/demo_sum.py --json benchmarks/results/demo_sum.json",
+    ),
+    Section(
+        "cost_growth",
+        "How cost grows",
+        "Seconds and memory against the number of texts, their length and the number of strategies.",
+        "python benchmarks/cost_growth.py --json benchmarks/results/cost_growth.json",
+    ),
 )
 _BENCHMARKS_HEAD = """# Benchmarks
 

@@ -7,21 +7,28 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "benchmarks"
 sys_path = pytest.MonkeyPatch()
 sys_path.syspath_prepend(str(FOLDER))
 import common  # noqa: E402
+import cost_growth  # noqa: E402
 import defaults  # noqa: E402
+import demo_sum  # noqa: E402
 import film_to_hotel  # noqa: E402
 import finance_to_fashion  # noqa: E402
+import frozen_once  # noqa: E402
 import killed  # noqa: E402
 import page  # noqa: E402
+import recipe_race  # noqa: E402
 import same_seed  # noqa: E402
 import sst2  # noqa: E402
+import useful_arithmetic  # noqa: E402
 
 sys_path.undo()
 
@@ -39,7 +46,10 @@ def comparison(winner: str = "full", **values: float) -> Any:
     return SimpleNamespace(winner=winner, record={"strategies": rows, "rows": {"train": 100, "validation": 20}})
 
 
-MODULES = (film_to_hotel, finance_to_fashion, sst2, same_seed, killed, defaults, page)
+MODULES = (
+    film_to_hotel, finance_to_fashion, sst2, same_seed, killed, defaults, page, recipe_race, useful_arithmetic,
+    frozen_once, demo_sum, cost_growth,
+)  # fmt: skip
 
 
 def test_no_script_is_left_out() -> None:
@@ -69,9 +79,65 @@ def test_claims_of_fashion() -> None:
         found = {"as_is": source, "source_lora": best, "tfidf": 0.5}
         return [c.met for c in finance_to_fashion.claims_of(comparison("source+lora", **found))]
 
-    assert claims(0.6, 0.25) == [True, True]
-    assert claims(0.6, 0.31) == [False, True]
-    assert claims(0.56, 0.2) == [True, False]
+    assert claims(0.6, 0.25) == [True, True, True]
+    assert claims(0.6, 0.31) == [False, True, True]
+    assert claims(0.56, 0.2) == [True, False, True]
+    assert claims(0.5, 0.2) == [True, False, False]
+
+
+def test_race_takes_the_median_of_the_pairs_and_the_mean_of_the_seeds() -> None:
+    def runs(seconds: list[float], accuracy: float, memory: int) -> list[dict[str, Any]]:
+        own = {"accuracy": accuracy, "peak_memory_bytes": memory, "product_rates": {}, "precision": "bfloat16"}
+        return [{"seconds": s, **own} for s in seconds]
+
+    found = recipe_race.summary(
+        {
+            "recipe_float32": runs([100, 90, 80, 70], 0.80, 900),
+            "recipe_bfloat16": runs([30, 30, 30], 0.80, 900),
+            "ours": runs([10, 10, 5, 1], 0.79, 800),
+        },
+        pairs=3,
+    )
+    assert (found["ratio_float32"], found["ratios_float32"]) == (10.0, [10.0, 9.0, 16.0])
+    assert found["ratio_bf16"] == 3.0
+    assert [c.met for c in recipe_race.claims_of(found)] == [True, True, False, True]
+    found["accuracy"]["ours"] = 0.796
+    assert all(c.met for c in recipe_race.claims_of(found))
+
+
+def test_padding_and_useful_claims() -> None:
+    assert useful_arithmetic.padding(np.full(640, 10)) == 0
+    assert 0 < useful_arithmetic.padding(np.arange(1, 641)) < 0.05
+    good = {"share_training": 0.41, "share_scoring": 0.66, "padding": 0.04}
+    assert all(c.met for c in useful_arithmetic.claims_of(good))
+    assert not any(c.met for c in useful_arithmetic.claims_of({k: v / 2 for k, v in good.items()})[:2])
+
+
+def test_encoder_passes_are_counted(tiny_encoder: Path) -> None:
+    from headstart.models.encoders import load_body
+
+    body = load_body(tiny_encoder)
+    with frozen_once.counted() as seen:
+        body(torch.ones(3, 5, dtype=torch.long))
+    body(torch.ones(2, 5, dtype=torch.long))
+    assert seen == [3]
+    figures = {"passes": {"first": 1.01, "second": 0.0}, "partial_over_full": 0.3}
+    assert all(c.met for c in frozen_once.claims_of(figures))
+    figures["passes"]["second"] = 0.01
+    assert [c.met for c in frozen_once.claims_of(figures)] == [True, False, True]
+
+
+def test_demo_and_growth_claims(tmp_path: Path) -> None:
+    assert [c.met for c in demo_sum.claims_of({"ratio": 0.55, "seconds": 300.0})] == [True, False, True]
+    rows = [
+        {"of": "texts", "times": t, "seconds_fit": 2.0 * t, "peak_memory_bytes": 10**9} for t in cost_growth.TEXTS
+    ] + [{"of": "length", "times": t, "seconds_fit": 3.0 * t, "peak_memory_bytes": 10**9} for t in cost_growth.LENGTHS]
+    assert all(c.met for c in cost_growth.claims_of(rows))
+    rows += [{"of": "strategies", "times": 1, "seconds_fit": 1.0, "peak_memory_bytes": 10**9}]
+    cost_growth.plot(rows, tmp_path / "plot.png")
+    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
+    rows[2]["seconds_fit"] = 60.0
+    assert not cost_growth.claims_of(rows)[0].met
 
 
 def test_sst2_speed_counts_refits_and_the_goal_needs_both() -> None:
