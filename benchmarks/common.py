@@ -190,6 +190,53 @@ def _command_line(words: Sequence[str]) -> str:
     return shlex.join(["python", *kept])
 
 
+# --- files and models to label, where only the labeling counts -------------------------------------------------
+
+
+def phrases_file(path: Path, rows: int, *, spoil_every: int = 0) -> Path:
+    """Write rows of phrases of the SST-2 train set, over and over, each with its number.
+
+    Args:
+        path: .csv or .parquet.
+        rows: how many.
+        spoil_every: of so many rows one has no text; 0: none.
+    """
+    import pyarrow as pa
+    import pyarrow.csv
+    import pyarrow.parquet
+
+    phrases = pa.parquet.read_table(shared_data("sst2_train.parquet")).column("text").to_pylist()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    schema = pa.schema([("id", pa.int64()), ("text", pa.string())])
+    parquet = path.suffix == ".parquet"
+    with pa.parquet.ParquetWriter(path, schema) if parquet else pa.csv.CSVWriter(path, schema) as writer:
+        for start in range(0, rows, 50_000):
+            ids = range(start, min(rows, start + 50_000))
+            texts = [" " if spoil_every and i % spoil_every == 7 else phrases[i % len(phrases)] for i in ids]
+            writer.write_table(pa.table([pa.array(ids), pa.array(texts)], schema=schema))
+    return path
+
+
+def tiny_model(folder: Path) -> Path:
+    """Write a classifier of one layer and width 32 with random weights and MiniLM's tokenizer."""
+    from headstart.data.examples import Examples
+    from headstart.data.labels import Labels
+    from headstart.models import folder as model_folder
+    from headstart.models.batching import TextSettings
+    from headstart.models.encoders import find_encoder, load_config, load_tokenizer, new_classifier
+    from headstart.models.network import NetworkClassifier
+    from headstart.models.runtime import Runtime
+
+    encoder = find_encoder("minilm").folder
+    config = load_config(encoder)
+    config.update({"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64})
+    labels, text = Labels.of(["negative", "positive"]), TextSettings(64)
+    model = new_classifier(config, labels, seed=1)
+    classifier = NetworkClassifier(model, load_tokenizer(encoder), labels, text, Runtime())
+    model_folder.save(classifier, folder, text=text, check=Examples.of(["a film"]), card={"strategy": "random"})
+    return folder
+
+
 # --- runs as a user has them: a process of its own, with a cache of its own ------------------------------------
 
 

@@ -19,12 +19,16 @@ sys_path.syspath_prepend(str(FOLDER))
 import common  # noqa: E402
 import cost_growth  # noqa: E402
 import defaults  # noqa: E402
+import export_int8  # noqa: E402
 import demo_sum  # noqa: E402
 import film_to_hotel  # noqa: E402
 import finance_to_fashion  # noqa: E402
 import frozen_once  # noqa: E402
 import killed  # noqa: E402
 import page  # noqa: E402
+import predict_killed  # noqa: E402
+import predict_memory  # noqa: E402
+import predict_race  # noqa: E402
 import recipe_race  # noqa: E402
 import same_seed  # noqa: E402
 import sst2  # noqa: E402
@@ -48,7 +52,7 @@ def comparison(winner: str = "full", **values: float) -> Any:
 
 MODULES = (
     film_to_hotel, finance_to_fashion, sst2, same_seed, killed, defaults, page, recipe_race, useful_arithmetic,
-    frozen_once, demo_sum, cost_growth,
+    frozen_once, demo_sum, cost_growth, predict_race, predict_memory, predict_killed, export_int8,
 )  # fmt: skip
 
 
@@ -160,6 +164,20 @@ def test_settings_of_a_flag_keep_those_of_the_example() -> None:
 def test_stable_takes_out_volatile_keys_at_any_depth() -> None:
     record = {"a": 1, "seconds_fit": 2, "fits": [{"texts_per_second": 3, "b": {"product_rates": {}, "c": 4}}]}
     assert common.stable(record) == {"a": 1, "fits": [{"b": {"c": 4}}]}
+
+
+def test_claims_of_int8_and_of_killed_labeling(tmp_path: Path) -> None:
+    def claims(lost: float, batches: float, single: float) -> list[bool]:
+        report = {"accuracy": {"points_lost": lost}, "speed": {"batches_ratio": batches, "single_ratio": single}}
+        return [c.met for c in export_int8.claims_of("x", report)]
+
+    assert claims(0.5, 1.2, 2.0) == [True] * 3
+    assert claims(0.6, 1.1, 1.9) == [False] * 3
+    for name, content in (("one", "a"), ("other", "b")):
+        (tmp_path / name).write_text("same")
+        (tmp_path / f"{name}.rejected.jsonl").write_text(content)
+    assert predict_killed.same(tmp_path / "one", tmp_path / "one")
+    assert not predict_killed.same(tmp_path / "one", tmp_path / "other")
 
 
 def test_differing_names_the_place() -> None:

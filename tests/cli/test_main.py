@@ -20,7 +20,19 @@ from headstart.models.runtime import PRECISIONS
 from headstart.records import read_json
 from headstart.strategies.table import known_names
 
-COMMANDS = ["compare", "fit", "predict", "serve", "evaluate", "infer", "inspect", "strategies", "encoders", "cache"]
+COMMANDS = [
+    "compare",
+    "fit",
+    "predict",
+    "serve",
+    "evaluate",
+    "infer",
+    "inspect",
+    "strategies",
+    "encoders",
+    "export",
+    "cache",
+]
 
 
 def test_version():

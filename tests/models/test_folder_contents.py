@@ -267,20 +267,60 @@ def test_no_file_is_a_pickle(name: str, made: Callable[..., Made]) -> None:
 
 
 @every_kind
-def test_planted_pickles_are_ignored(name: str, made: Callable[..., Made], copied: Callable[[str], Path]) -> None:
-    task, fit, _folder = made(name)
+@pytest.mark.parametrize(
+    "planted", ["pytorch_model.bin", "model.pt", "head.pkl", "tfidf.joblib", "vocab.txt", "a/b.npy"]
+)
+def test_planted_pickles_are_refused(name: str, planted: str, copied: Callable[[str], Path]) -> None:
     folder = copied(name)
     marker = folder.parent / "marker"
-    planted = pickle.dumps(Planted(marker))
-    for other in ("pytorch_model.bin", "model.pt", "head.pkl", "head.joblib", "tfidf.pkl", "training_args.bin"):
-        (folder / other).write_bytes(planted)
-    texts = list(task.validation.texts)
-    np.testing.assert_allclose(
-        load(folder).predict_proba(texts), fit.classifier.predict_proba(task.validation), atol=1e-6
-    )
+    content = pickle.dumps(Planted(marker))
+    (folder / planted).parent.mkdir(exist_ok=True)
+    (folder / planted).write_bytes(content)
+    with pytest.raises(ModelError, match=f"{planted} is a pickle, or may hold one.*Remove the file"):
+        load(folder)
     assert not marker.exists()
-    pickle.loads(planted)  # it would have shown
+    pickle.loads(content)  # it would have shown
     assert marker.exists()
+
+
+@every_kind
+def test_links_that_lead_out_are_refused(name: str, copied: Callable[[str], Path], tmp_path: Path) -> None:
+    folder = copied(name)
+    card = folder / "headstart.json"
+    (folder / "inside.json").symlink_to(card)
+    load(folder)
+    card.rename(tmp_path / "elsewhere.json")
+    card.symlink_to(tmp_path / "elsewhere.json")
+    with pytest.raises(ModelError, match=r"(headstart|inside)\.json is a link that leads out"):
+        load(folder)
+
+
+@pytest.mark.parametrize(
+    ("file", "settings", "words"),
+    [
+        ("config.json", {"auto_map": {"AutoModel": "m.M"}}, "code of its own"),
+        ("tokenizer_config.json", {"auto_map": {"AutoTokenizer": ["t.T", None]}}, "code of its own"),
+        ("tokenizer_config.json", {"vocab_file": "../../etc/passwd"}, "outside the folder"),
+        ("headstart.json", {"about": {"graph": "/etc/passwd"}}, "outside the folder"),
+        ("model.safetensors.index.json", {"weight_map": {"w": "../other.safetensors"}}, "outside the folder"),
+        ("adapter_config.json", {"base_model_name_or_path": "/elsewhere"}, "adapter"),
+    ],
+)
+def test_settings_that_lead_out_or_ask_for_code_are_refused(
+    file: str, settings: dict[str, Any], words: str, copied: Callable[[str], Path]
+) -> None:
+    path = copied("full") / file
+    before = json.loads(path.read_text()) if path.is_file() else {}
+    path.write_text(json.dumps({**before, **settings}))
+    with pytest.raises(ModelError, match=words):
+        load(path.parent)
+
+
+def test_code_beside_the_model_is_refused(copied: Callable[[str], Path]) -> None:
+    folder = copied("full")
+    (folder / "modeling_mine.py").write_text("print('run')")
+    with pytest.raises(ModelError, match=r"modeling_mine\.py is code"):
+        load(folder)
 
 
 @pytest.mark.parametrize("name", ["full", "scratch-gru", "linear-probe"])
@@ -289,10 +329,10 @@ def test_pickles_in_place_of_weights_are_refused(name: str, copied: Callable[[st
     marker = folder.parent / "marker"
     (folder / "model.safetensors").unlink()
     (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Planted(marker)))
-    with pytest.raises(ModelError, match="safetensors"):
+    with pytest.raises(ModelError, match=r"pytorch_model\.bin is a pickle"):
         load(folder)
-    (folder / "model.safetensors").write_bytes(pickle.dumps(Planted(marker)))
-    with pytest.raises(ModelError, match="damaged"):
+    (folder / "pytorch_model.bin").rename(folder / "model.safetensors")
+    with pytest.raises(ModelError, match=r"model\.safetensors is a pickle"):
         load(folder)
     assert not marker.exists()
 

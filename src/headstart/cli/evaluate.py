@@ -44,6 +44,7 @@ def evaluate(
     quiet: running.Quiet = False,
     device: running.Device = "auto",
     precision: running.Precision = "auto",
+    engine: running.Engine = "auto",
     threads: running.Threads = None,
 ) -> None:
     """Score models side by side on labeled texts.
@@ -59,7 +60,7 @@ def evaluate(
 
     running.use_threads(threads)
     runtime = choose_runtime(device, precision)
-    opened = [(name, open_model(name, runtime)) for name in models]
+    opened = [(name, open_model(name, runtime, engine=engine)) for name in models]
     names = running.columns(text) or [str(c) for _, model in opened for c in model.card["text"]["columns"]]
     table = read_table(data, encoding=encoding, separator=running.character(separator), text=names)
     for line in () if quiet else table.notes:

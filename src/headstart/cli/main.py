@@ -41,6 +41,7 @@ _COMMANDS = (
     Command("inspect", "headstart.cli.inspect", "Look into a model or encoder: layers, tokens, how far weights moved."),
     Command("strategies", "headstart.cli.strategies", "List the ways of transferring and their settings."),
     Command("encoders", "headstart.cli.encoders", "List the encoders that have a short name."),
+    Command("export", "headstart.cli.export", "Write a model as ONNX, checked against the original, perhaps in int8."),
     Command("cache", "headstart.cli.cache", "Show what is kept so that it is never computed twice, or drop it."),
 )
 

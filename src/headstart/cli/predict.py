@@ -55,6 +55,7 @@ def predict(
     quiet: running.Quiet = False,
     device: running.Device = "auto",
     precision: running.Precision = "auto",
+    engine: running.Engine = "auto",
     threads: running.Threads = None,
 ) -> None:
     """Label the texts of a file with a model.
@@ -76,7 +77,7 @@ def predict(
     running.use_threads(threads or before.get("threads"))
     if precision == "auto":
         precision = before.get("precision") or precision
-    opened = open_model(model, device=device, precision=precision)
+    opened = open_model(model, device=device, precision=precision, engine=engine)
     try:
         with running.texts_done(quiet=quiet) as started:
             done = predict_file(

@@ -28,6 +28,15 @@ Precision = Annotated[
         rich_help_panel="Machine",
     ),
 ]
+Engine = Annotated[
+    str,
+    typer.Option(
+        "--engine",
+        metavar="NAME",
+        help="auto (as the folder is), torch, or onnx (an exported folder, or MODEL/onnx).",
+        rich_help_panel="Machine",
+    ),
+]
 Threads = Annotated[
     int | None,
     typer.Option("--threads", metavar="N", min=1, help="Processor threads.", rich_help_panel="Machine"),

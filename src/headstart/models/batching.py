@@ -88,7 +88,7 @@ def tokenize(tokenizer: Any, examples: Examples, settings: TextSettings) -> Toke
         examples: N texts or pairs.
         settings: maximum length and which part to keep.
     """
-    template = _Template.of(tokenizer, paired=examples.pairs is not None)
+    template = _template(tokenizer, paired=examples.pairs is not None)
     key = ("tokens", settings, _identity(tokenizer))
     if key not in examples.derived:
         examples.derived[key] = _tokenize(tokenizer, template, examples, settings)
@@ -122,6 +122,14 @@ def _tokenize(tokenizer: Any, template: _Template, examples: Examples, settings:
             types.append(kind)
     has_types = "token_type_ids" in tokenizer.model_input_names
     return Tokens(tuple(ids), tuple(types) if has_types else None, full)
+
+
+def _template(tokenizer: Any, *, paired: bool) -> _Template:
+    """Return the marks around texts, found once per tokenizer: it takes longer than tokenizing one text."""
+    known = _templates.setdefault(tokenizer, {})
+    if paired not in known:
+        known[paired] = _Template.of(tokenizer, paired=paired)
+    return known[paired]
 
 
 def _bodies(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
@@ -197,6 +205,9 @@ class _Template:
             ids += [np.asarray(part, dtype=np.int32), after]
             kinds += [np.full(len(part), kind, dtype=np.int32), after_kind]
         return np.concatenate(ids), np.concatenate(kinds)
+
+
+_templates: weakref.WeakKeyDictionary[Any, dict[bool, _Template]] = weakref.WeakKeyDictionary()
 
 
 def _find(ids: list[int], body: list[int], start: int) -> int:

@@ -40,6 +40,65 @@ def check_folder(folder: Path) -> Path:
     return folder
 
 
+# What only a pickle or code is kept in, by name and by first bytes (pickle protocols 2 to 5; zip: torch.save, joblib).
+_UNSAFE_SUFFIXES = frozenset(
+    {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".npy", ".npz", ".h5", ".py", ".pyc", ".so", ".dll"}
+)
+_UNSAFE_BEGINNINGS = (*(b"\x80" + bytes([protocol]) for protocol in (2, 3, 4, 5)), b"PK\x03\x04", b"\x93NUMPY")
+
+
+def refuse_unsafe(folder: Path) -> None:
+    """Refuse a model folder that holds what could run code or lead out of it, whether it would be read or not.
+
+    Raises:
+        ModelError: it holds a pickle, code, a link that leads out of it, or settings that ask for code or for files
+            elsewhere; each says what it found.
+    """
+    for file in sorted(folder.rglob("*")):
+        name = file.relative_to(folder)
+        if file.is_symlink() and not _stays(file, folder):
+            raise ModelError(
+                f"{folder}: {name} is a link that leads out of the folder; it is not loaded. Copy the file"
+            )
+        if not file.is_file():
+            continue
+        with file.open("rb") as handle:
+            begins = handle.read(6)
+        if file.suffix.lower() in _UNSAFE_SUFFIXES or begins.startswith(_UNSAFE_BEGINNINGS):
+            what = "code" if file.suffix.lower() in (".py", ".pyc", ".so", ".dll") else "a pickle, or may hold one"
+            raise ModelError(f"{folder}: {name} is {what}, which can run anything: it is not loaded. Remove the file")
+        if file.suffix == ".json":
+            _check_settings(file, folder)
+
+
+def _stays(link: Path, folder: Path) -> bool:
+    """Whether a link ends inside the folder, or in the hub cache's store of the snapshot that the folder is."""
+    end = link.resolve()
+    blobs = folder.resolve().parent.parent / "blobs"
+    return end.is_relative_to(folder.resolve()) or (folder.resolve().parent.name == "snapshots" and end.parent == blobs)
+
+
+def _check_settings(file: Path, folder: Path) -> None:
+    """Refuse settings that name code, an adapter's base model elsewhere, or files outside the folder."""
+    name = file.relative_to(folder)
+    try:
+        settings = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        return  # whoever reads it says so
+    if not isinstance(settings, dict):
+        return
+    if "auto_map" in settings or "custom_pipelines" in settings:
+        raise ModelError(f"{folder} wants to run code of its own (auto_map in {name}); it is not loaded")
+    if "base_model_name_or_path" in settings:
+        raise ModelError(f"{folder}: {name} is an adapter to a model elsewhere; merge it first (merge_and_unload)")
+    named = [v for k, v in settings.items() if k.endswith("_file") and isinstance(v, str)]
+    for part in (settings.get("weight_map"), settings.get("about")):
+        named += [v for v in part.values() if isinstance(v, str)] if isinstance(part, dict) else []
+    for value in named:
+        if Path(value).is_absolute() or ".." in Path(value).parts:
+            raise ModelError(f"{folder}: {name} names a file outside the folder, '{value}'; it is not loaded")
+
+
 def check_safetensors(file: Path) -> None:
     """Check that a weights file is whole.
 

@@ -13,7 +13,7 @@ import torch
 from headstart.data.examples import Examples
 from headstart.errors import ConfigError
 from headstart.models import batching
-from headstart.models.batching import TextSettings
+from headstart.models.batching import TextSettings, Tokens
 from headstart.models.classifier import Advance
 from headstart.models.runtime import Runtime
 from headstart.models.store import TextStore, text_keys
@@ -77,7 +77,7 @@ class FeatureExtractor:
         if missing:
             rows = sorted(missing.values())
             start = time.perf_counter()
-            features = self._compute(examples.take(rows), advance)
+            features = self.of_tokens(self.tokenize(examples.take(rows)), advance)
             store.add([keys[r] for r in rows], list(features[:, None]), time.perf_counter() - start)
         self.rate = store.rate(keys)
         if not keys:
@@ -94,8 +94,12 @@ class FeatureExtractor:
         arithmetic = f"{self.runtime.device} {self.runtime.precision} {torch.get_num_threads()}"
         return fingerprint([key, f"{self.text.max_length} {self.text.truncate} {self.layer} {arithmetic}"])
 
-    def _compute(self, examples: Examples, advance: Advance | None) -> Features:
-        tokens = batching.tokenize(self.tokenizer, examples, self.text)
+    def tokenize(self, examples: Examples) -> Tokens:
+        """Tokenize and cut to the maximum length."""
+        return batching.tokenize(self.tokenizer, examples, self.text)
+
+    def of_tokens(self, tokens: Tokens, advance: Advance | None = None) -> Features:
+        """Return features (N, D), float32, computed in batches of similar length; the cache is not asked."""
         out = np.zeros((len(tokens), self.width), dtype=np.float32)
         self.body.eval().to(self.runtime.device)
         with torch.inference_mode(), self.runtime.autocast():

@@ -21,17 +21,19 @@ from headstart.data.labels import Labels, Value
 from headstart.errors import DataError, ModelError, did_you_mean, unknown_name
 from headstart.models.baselines import MajorityClassifier, TfidfClassifier
 from headstart.models.batching import TRUNCATIONS, TextSettings
-from headstart.models.checkpoint import check_folder, check_safetensors
+from headstart.models.checkpoint import check_folder, check_safetensors, refuse_unsafe
 from headstart.models.classifier import Advance, Classifier, Probabilities
 from headstart.models.encoders import label_names_of
 from headstart.models.frozen import FrozenClassifier
 from headstart.models.network import NetworkClassifier
+from headstart.models.onnx_classifier import OnnxClassifier
 from headstart.models.runtime import Runtime, choose_runtime
 from headstart.records import read_json, whole_folder, write_json
 
 CARD = "headstart.json"
 FORMAT = 1
-_KINDS: dict[str, Any] = {c.kind: c for c in (MajorityClassifier, TfidfClassifier, FrozenClassifier, NetworkClassifier)}
+_CLASSES = (MajorityClassifier, TfidfClassifier, FrozenClassifier, NetworkClassifier, OnnxClassifier)
+_KINDS: dict[str, Any] = {c.kind: c for c in _CLASSES}
 # A reloaded model runs the same code on the same numbers; only the order of sums may differ.
 _SAME_PROBABILITIES = 1e-5
 _CHECKED_TEXTS = 16
@@ -164,6 +166,7 @@ def load(folder: str | Path, *, precision: str = "auto", device: str = "auto", r
     path = Path(folder).expanduser()
     if not path.is_dir():
         raise ModelError(f"there is no model folder at {folder}; `headstart compare` leaves one in runs/NAME/best")
+    refuse_unsafe(path)
     card = read_card(path)
     if card["kind"] in ("network", "frozen"):
         check_folder(path)

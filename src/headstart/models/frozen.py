@@ -215,12 +215,14 @@ class FrozenClassifier:
         return self.head.probabilities(self.extractor(examples, advance), examples.columns)
 
     def prepare(self, examples: Examples) -> Prepared:
-        """Return the texts as they are."""
-        return Prepared(examples)
+        """Tokenize."""
+        return Prepared(examples, self.extractor.tokenize(examples))
 
     def score(self, prepared: Prepared, advance: Advance | None = None) -> Probabilities:
-        """Return class probabilities (N, C)."""
-        return self.predict_proba(prepared.examples, advance)
+        """Return class probabilities (N, C); the cache is not asked."""
+        if prepared.tokens is None:
+            return self.predict_proba(prepared.examples, advance)
+        return self.head.probabilities(self.extractor.of_tokens(prepared.tokens, advance), prepared.examples.columns)
 
     def parameters(self) -> int:
         """Return the parameters of encoder and head."""

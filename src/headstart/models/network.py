@@ -17,7 +17,7 @@ from headstart.models.checkpoint import quiet_transformers
 from headstart.models.classifier import Advance, Prepared, Probabilities, softmax
 from headstart.models.encoders import load_classifier, load_tokenizer
 from headstart.models.first_token import use_first_token_only
-from headstart.models.runtime import Runtime
+from headstart.models.runtime import Runtime, with_products_in_bfloat16
 
 
 class NetworkClassifier:
@@ -36,6 +36,7 @@ class NetworkClassifier:
     def __init__(self, model: Any, tokenizer: Any, labels: Labels, text: TextSettings, runtime: Runtime) -> None:
         use_first_token_only(model)
         self.model = model
+        self._scoring = model
         self.tokenizer = tokenizer
         self.labels = labels
         self.text = text
@@ -61,11 +62,11 @@ class NetworkClassifier:
     def logits(self, tokens: Tokens, advance: Advance | None = None) -> npt.NDArray[np.float32]:
         """Return logits (N, C), computed in batches of similar length."""
         out = np.zeros((len(tokens), len(self.labels)), dtype=np.float32)
-        self.model.eval().to(self.runtime.device)
+        model = self._scoring.eval().to(self.runtime.device)
         with torch.inference_mode(), self.runtime.autocast():
             for rows in batching.scoring_batches(tokens.lengths):
                 batch = batching.collate(tokens, rows, self.tokenizer, self.runtime.device)
-                out[rows] = self.model(**batch).logits.float().cpu().numpy()
+                out[rows] = model(**batch).logits.float().cpu().numpy()
                 if advance is not None:
                     advance(len(rows))
         return out
@@ -88,4 +89,7 @@ class NetworkClassifier:
     ) -> NetworkClassifier:
         """Read what `write` wrote."""
         model, _fresh = load_classifier(folder, labels, seed=0, keep_head=True)
-        return cls(model.eval(), load_tokenizer(folder), labels, text, runtime)
+        made = cls(model.eval(), load_tokenizer(folder), labels, text, runtime)
+        if runtime.precision == "bfloat16":
+            made._scoring = with_products_in_bfloat16(model)
+        return made

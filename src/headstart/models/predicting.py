@@ -12,27 +12,75 @@ import pandas as pd
 
 from headstart.data.examples import Examples
 from headstart.data.read import examples_of
-from headstart.errors import ConfigError, DataError
+from headstart.errors import ConfigError, DataError, ModelError, unknown_name
 from headstart.models import folder
 from headstart.models.classifier import Advance
 from headstart.models.folder import Model
+from headstart.records import fingerprint, fingerprint_file, read_json
 
 if TYPE_CHECKING:
     from headstart.models.runtime import Runtime
 
 PREDICTION = "prediction"
+ENGINES = ("auto", "torch", "onnx")
 _BEST = "best"
+_EXPORTED = "onnx"  # kind of an exported model, and the folder inside a model where one is looked for
 
 
 def open_model(
-    name: str | Path, runtime: Runtime | None = None, *, device: str = "auto", precision: str = "auto"
+    name: str | Path,
+    runtime: Runtime | None = None,
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    engine: str = "auto",
 ) -> Model:
     """Open a model folder; of a comparison's folder, the winner.
 
+    Args:
+        name: the folder.
+        runtime: device and precision already chosen.
+        device: ``auto`` or a torch device name.
+        precision: ``auto``, ``float32`` or ``bfloat16``; an ONNX model has its own.
+        engine: ``auto``, ``torch``, or ``onnx``: the folder itself where it is an export, else ``onnx`` inside it.
+
     Raises:
-        ModelError: there is none, or it is damaged.
+        ModelError: there is none, it is damaged, or not for this engine.
+        ConfigError: the engine is unknown.
     """
-    return folder.load(model_folder(name), device=device, precision=precision, runtime=runtime)
+    path = engine_folder(model_folder(name), engine)
+    return folder.load(path, device=device, precision=precision, runtime=runtime)
+
+
+def engine_folder(path: Path, engine: str) -> Path:
+    """Return the folder that an engine opens for a model folder.
+
+    Raises:
+        ModelError: it has not been exported, is an export of other weights, or is one where torch is asked for.
+        ConfigError: the engine is unknown.
+    """
+    if engine not in ENGINES:
+        raise ConfigError(unknown_name("engine", engine, ENGINES, "--engine"))
+    if engine == "auto" or not (path / folder.CARD).is_file():
+        return path
+    exported = folder.read_card(path)["kind"] == _EXPORTED
+    if engine == "torch" and exported:
+        raise ModelError(f"{path} is an ONNX export; give the model it was made from, or leave --engine out")
+    if engine == "torch" or exported:
+        return path
+    inside = path / _EXPORTED
+    if not (inside / folder.CARD).is_file():
+        raise ModelError(f"{path} has not been exported: headstart export {path} --out {inside}")
+    made_from = read_json(inside / "export.json")["source"]["weights"]
+    if made_from != weights_fingerprint(path):
+        raise ModelError(f"{inside} was exported from other weights than those of {path}: export it again")
+    return inside
+
+
+def weights_fingerprint(path: Path) -> str:
+    """Return a fingerprint over the weights of a model folder: safetensors and trees."""
+    files = sorted(p for p in path.iterdir() if p.suffix in (".safetensors", ".cbm"))
+    return fingerprint(part for p in files for part in (p.name, fingerprint_file(p)))
 
 
 def model_folder(name: str | Path) -> Path:

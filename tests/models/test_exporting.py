@@ -1,0 +1,192 @@
+"""Export to ONNX: the same answers for every kind that can be exported, one reason for each that cannot."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("onnxruntime")
+pytest.importorskip("onnx")
+
+from conftest import fit_strategy, separable_texts, tiny_task
+from headstart.data.examples import Examples
+from headstart.errors import ConfigError, ModelError
+from headstart.models import exporting, onnx_graph
+from headstart.models import folder as model_folder
+from headstart.models.exporting import export_model
+from headstart.models.labeling import predict_file
+from headstart.models.predicting import open_model
+from headstart.models.runtime import Runtime
+
+CASES = [("full", "bert"), ("full", "distilbert"), ("full", "roberta"), ("full", "modernbert"),
+         ("linear-probe", "bert"), ("linear-probe", "mpnet"), ("scratch-gru", "bert")]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def saved(checkpoint: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    @cache
+    def make(strategy: str, architecture: str = "bert") -> Path:
+        task = tiny_task(24, 12, encoder=checkpoint(architecture), values=("neg", "pos"))
+        fit = fit_strategy(strategy, task, **({"epochs": 2} if strategy in ("full", "scratch-gru") else {}))
+        folder = tmp_path_factory.mktemp("saved") / strategy
+        model_folder.save(fit.classifier, folder, text=task.text, check=task.validation, card={"strategy": strategy})
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def texts() -> list[str]:
+    """Texts of every length from none to more than is kept."""
+    made, _ = separable_texts(20, seed=9)
+    return [*made, "", "good", "bad " * 50, "the film " * 12]
+
+
+@pytest.mark.parametrize(("strategy", "architecture"), CASES)
+def test_the_graph_gives_the_models_probabilities(strategy, architecture, saved, texts, tmp_path):
+    source = saved(strategy, architecture)
+    done = export_model(source, tmp_path / "onnx")
+    model, exported = model_folder.load(source, runtime=Runtime()), open_model(tmp_path / "onnx")
+    assert exported.classifier.kind == "onnx"
+    assert exported.labels == model.labels
+    np.testing.assert_allclose(exported.predict_proba(texts), model.predict_proba(texts), atol=1e-5)
+    for text in texts[-4:]:
+        np.testing.assert_allclose(exported.predict_proba([text]), model.predict_proba([text]), atol=1e-5)
+    assert done.report["largest_difference"] < 1e-4
+    assert {p.suffix for p in (tmp_path / "onnx").iterdir()} <= {".json", ".onnx", ".txt", ".jinja"}
+    assert len(list((tmp_path / "onnx").glob("*.onnx"))) == 1
+
+
+@pytest.mark.parametrize(("strategy", "words"), [("tfidf", "TF-IDF is no network"), ("majority", "the same answer"),
+                                                 ("boosted", "gradient-boosted trees")])  # fmt: skip
+def test_what_cannot_be_exported_is_refused_with_the_reason(strategy, words, saved, tmp_path):
+    with pytest.raises(ModelError, match=words):
+        export_model(saved(strategy), tmp_path / "onnx")
+    assert not (tmp_path / "onnx").exists()
+
+
+def labeled(n: int = 40) -> Examples:
+    found, y = separable_texts(n, seed=4)
+    return Examples.of(found, y)
+
+
+def test_int8_is_measured_and_refused_where_it_is_not_worth_it(saved, tmp_path, monkeypatch):
+    slow = {"batches_ratio": 0.9, "single_ratio": 1.5, "texts_per_second": {}, "single_text_ms": {}, "texts": 40}
+    monkeypatch.setattr(exporting, "_speeds", lambda *_: slow)
+    with pytest.raises(ModelError, match=r"0\.90 times as fast.*1/1\.50.*--force"):
+        export_model(saved("full"), tmp_path / "onnx", int8=True, examples=labeled())
+    assert not (tmp_path / "onnx").exists()
+    done = export_model(saved("full"), tmp_path / "onnx", int8=True, examples=labeled(), force=True)
+    report = json.loads((tmp_path / "onnx" / "export.json").read_text())
+    assert report == done.report
+    assert report["forced"]
+    assert len(report["faults"]) == 2
+    assert report["accuracy"]["torch"] == pytest.approx(
+        report["accuracy"]["onnx"] + report["accuracy"]["points_lost"] / 100
+    )
+    operators = {node.op_type for node in graph_of(tmp_path / "onnx").node}
+    assert operators & {"MatMulInteger", "QAttention", "DynamicQuantizeMatMul"}
+    fast = {**slow, "batches_ratio": 1.2, "single_ratio": 2.0}
+    monkeypatch.setattr(exporting, "_speeds", lambda *_: fast)
+    assert not export_model(saved("full"), tmp_path / "onnx", int8=True, examples=labeled()).report["forced"]
+
+
+def graph_of(folder: Path) -> Any:
+    import onnx
+
+    return onnx.load(str(folder / "model.onnx")).graph
+
+
+def test_a_loss_of_accuracy_is_a_fault():
+    speed = {"batches_ratio": 2.0, "single_ratio": 3.0}
+    assert exporting._faults({"points_lost": 0.5}, speed) == []
+    assert "0.51 points" in exporting._faults({"points_lost": 0.51}, speed)[0]
+    assert exporting._faults(None, speed) == []
+
+
+def test_speeds_are_measured_in_turn(saved):
+    model = model_folder.load(saved("full"), runtime=Runtime())
+    found = exporting._speeds(model.classifier, model.classifier, labeled(8))
+    assert found["batches_ratio"] == pytest.approx(
+        found["texts_per_second"]["onnx"] / found["texts_per_second"]["torch"], rel=0.05
+    )
+
+
+def test_int8_needs_texts(saved, tmp_path):
+    with pytest.raises(ConfigError, match="--data"):
+        export_model(saved("full"), tmp_path / "onnx", int8=True)
+
+
+def test_a_graph_that_gives_other_numbers_is_not_written(saved, tmp_path, monkeypatch):
+    real = onnx_graph.graph_module
+
+    def wrong(classifier: Any) -> Any:
+        module = real(classifier)
+        module.network.classifier.bias.data += 0.5 * torch.arange(2)
+        return module
+
+    monkeypatch.setattr(exporting, "graph_module", wrong)
+    monkeypatch.setattr(exporting, "EXPORTERS", {"torchscript": onnx_graph.EXPORTERS["torchscript"]})
+    with pytest.raises(ModelError, match=r"differs from torch by 0\.\d+ in probability"):
+        export_model(saved("full"), tmp_path / "onnx")
+    assert not (tmp_path / "onnx").exists()
+
+
+def test_other_folders_are_not_overwritten(saved, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/file").touch()
+    with pytest.raises(ConfigError, match="is no export"):
+        export_model(saved("full"), tmp_path / "mine")
+    with pytest.raises(ConfigError, match="is no export"):
+        export_model(saved("full"), saved("full"))
+
+
+def test_engines(saved, tmp_path, texts):
+    import shutil
+
+    source = Path(shutil.copytree(saved("full"), tmp_path / "model"))
+    with pytest.raises(ModelError, match="headstart export"):
+        open_model(source, engine="onnx")
+    with pytest.raises(ConfigError, match=r"'onxx'.*Did you mean 'onnx'"):
+        open_model(source, engine="onxx")
+    export_model(source, source / "onnx")
+    exported = open_model(source, engine="onnx")
+    assert exported.classifier.kind == "onnx"
+    assert open_model(source, engine="torch").classifier.kind == "network"
+    with pytest.raises(ModelError, match="is an ONNX export"):
+        open_model(source / "onnx", engine="torch")
+    (tmp_path / "in.csv").write_text("text\n" + "\n".join(t for t in texts if t))
+    answers = [predict_file(open_model(source, engine=e), tmp_path / "in.csv", tmp_path / f"{e}.jsonl").out for e in
+               ("torch", "onnx")]  # fmt: skip
+    shares = [[json.loads(line)["p_pos"] for line in a.read_text().splitlines()] for a in answers]
+    np.testing.assert_allclose(*shares, atol=1e-5)
+    shutil.copyfile(saved("full", "roberta") / "model.safetensors", source / "model.safetensors")
+    with pytest.raises(ModelError, match="exported from other weights"):
+        open_model(source, engine="onnx")
+
+
+def test_damaged_graphs_and_weights_elsewhere_are_refused(saved, tmp_path):
+    import onnx
+    from onnx.external_data_helper import convert_model_to_external_data
+
+    graph = export_model(saved("full"), tmp_path / "onnx").folder / "model.onnx"
+    whole = graph.read_bytes()
+    graph.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ModelError, match="damaged"):
+        open_model(tmp_path / "onnx")
+    graph.write_bytes(whole)
+    made = onnx.load(str(graph))
+    convert_model_to_external_data(made, location="weights.data", size_threshold=0)
+    onnx.save(made, str(graph))
+    with pytest.raises(ModelError, match="weights in other files"):
+        open_model(tmp_path / "onnx")
+    graph.unlink()
+    with pytest.raises(ModelError, match="missing"):
+        open_model(tmp_path / "onnx")
