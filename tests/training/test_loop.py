@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from conftest import fit_strategy, tiny_task
+from headstart.errors import ConfigError
 from headstart.models.batching import split_by_tokens, tokenize
 from headstart.models.encoders import load_classifier, load_tokenizer
 from headstart.models.network import NetworkClassifier
@@ -214,3 +215,23 @@ def test_seeded_leaves_the_callers_random_state_alone() -> None:
     with pytest.raises(ZeroDivisionError), seeded(1):
         _ = torch.rand(5) / (1 // 0)
     assert torch.equal(before, torch.random.get_rng_state())
+
+
+@pytest.mark.parametrize("strategy", ["full", "partial", "lora"])
+def test_checkpointing_changes_memory_and_nothing_else(strategy: str, tiny_encoder: Path) -> None:
+    """Without dropout the weights are the same; with it, both sides draw torch's own numbers from one seed."""
+    from headstart.training import loop
+
+    task = tiny_task(encoder=tiny_encoder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "use_byte_dropout", lambda *_: None)
+        plain, again = (fit_strategy(strategy, task, epochs=2, checkpointing=wanted) for wanted in (False, True))
+    for one, other in zip(plain.epochs, again.epochs, strict=True):
+        assert one["train_loss"] == pytest.approx(other["train_loss"], abs=1e-4)
+    np.testing.assert_allclose(plain.validation, again.validation, atol=1e-3)
+    assert not any(getattr(m, "gradient_checkpointing", False) for m in again.classifier.model.modules())
+
+
+def test_checkpointing_of_what_has_none_is_refused() -> None:
+    with pytest.raises(ConfigError, match="step_tokens"):
+        fit_strategy("scratch-gru", tiny_task(), checkpointing=True)

@@ -6,6 +6,7 @@ import contextlib
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 
-from headstart.errors import HeadstartError
+from headstart.errors import ConfigError, HeadstartError
 from headstart.models.batching import Rows, collate, split_by_tokens, training_batches
 from headstart.models.classifier import Advance, softmax
 from headstart.models.network import NetworkClassifier
@@ -39,6 +40,9 @@ class TrainingConfig(BaseModel):
     max_grad_norm: float = Field(1.0, gt=0, description="gradients are scaled down to this norm")
     patience: int = Field(2, ge=1, description="epochs without a better validation log loss before stopping")
     step_tokens: int = Field(4096, ge=1, description="most padded tokens computed at once; a step over it is split")
+    checkpointing: bool = Field(
+        False, description="compute activations again in the backward pass: less memory for big encoders, slower"
+    )
     refit: bool = Field(False, description="train again on train + validation for the best number of epochs")
 
     def slope(self, done: int, planned: int) -> float:
@@ -94,15 +98,17 @@ def train(
 
     Raises:
         HeadstartError: training diverged.
+        ConfigError: ``checkpointing`` is wanted of an architecture that has none.
     """
     model = classifier.model.to(classifier.runtime.device)
-    use_byte_dropout(model, seed)
+    if not config.checkpointing:  # which draws the same random numbers twice, and can only do so with torch's own
+        use_byte_dropout(model, seed)
     generator = np.random.default_rng(seed)
     step = _Step(classifier, data, config, class_weights, layered)
     history = History()
     keeper = _Keeper(model)
     started = 1 if layered is None else layered.complete
-    with seeded(seed):
+    with seeded(seed), _checkpointing(model, config.checkpointing):
         for epoch in range(1, config.epochs + 1):
             batches = training_batches(data.tokens.lengths, config.batch_size, generator)
             step.plan(len(batches) * config.epochs)
@@ -143,6 +149,24 @@ def set_modes(model: nn.Module) -> None:
             visit(child)
 
     visit(model)
+
+
+@contextlib.contextmanager
+def _checkpointing(model: Any, wanted: bool) -> Iterator[None]:
+    """Keep only the states between layers inside the block (Chen et al. 2016, https://arxiv.org/abs/1604.06174)."""
+    if not wanted:
+        yield
+        return
+    if not getattr(model, "supports_gradient_checkpointing", False):
+        kind = getattr(getattr(model, "config", None), "model_type", type(model).__name__)
+        raise ConfigError(f"a '{kind}' cannot be trained with checkpointing; lower step_tokens instead")
+    renamed = hasattr(model, "activation_checkpointing_enable")  # since transformers 5.23
+    name = "activation_checkpointing" if renamed else "gradient_checkpointing"
+    getattr(model, f"{name}_enable")(**{f"{name}_kwargs": {"use_reentrant": False}})
+    try:
+        yield
+    finally:
+        getattr(model, f"{name}_disable")()
 
 
 def _told(batches: list[Rows], advance: Advance | None) -> Iterator[Rows]:
