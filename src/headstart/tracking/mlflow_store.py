@@ -6,68 +6,23 @@ FINISHED after its last artifact, so any other status means that writing was cut
 
 from __future__ import annotations
 
-import contextlib
 import json
-import logging
 import os
 import re
 import time
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from headstart.errors import ConfigError, HeadstartError, StorageError
 from headstart.tracking.base import FitLog, one_line, without_password
+from headstart.tracking.manners import AT_OPENING, importing_mlflow, quiet_mlflow
 
 KEY_TAG = "headstart.key"
 FIT_TAG = "headstart.fit"
 _STATUS = {"finished": "FINISHED", "failed": "FAILED", "cancelled": "KILLED"}
 _PARAMS_AT_ONCE, _METRICS_AT_ONCE = 100, 1000  # MLflow's limits per request
 _KEY_LENGTH, _VALUE_LENGTH = 250, 6000  # characters; longer ones are refused by MLflow
-
-# Set only while MLflow works for us, and only where the user has not set them. Telemetry: a tool that promises to
-# work offline on private texts must not report its use to a third party on its own. The rest: MLflow's own defaults
-# try a dead server for four minutes and draw progress bars over ours.
-_SETTINGS = {
-    "DO_NOT_TRACK": "true",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
-    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-}
-_SETTINGS_AT_OPENING = {**_SETTINGS, "MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
-
-
-@contextlib.contextmanager
-def _settings(settings: Mapping[str, str]) -> Iterator[None]:
-    """Set environment variables that the user has not set, and mute warnings, for the length of a block."""
-    added = {name: value for name, value in settings.items() if name not in os.environ}
-    os.environ.update(added)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for name in added:
-            os.environ.pop(name, None)
-
-
-@contextlib.contextmanager
-def _quiet(settings: Mapping[str, str] = _SETTINGS) -> Iterator[None]:
-    """Do as `_settings`, and hold back MLflow's log lines; use it after the import, which sets those levels itself."""
-    loggers = [logging.getLogger(name) for name in ("mlflow", "alembic", "sqlalchemy", "urllib3")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
-    try:
-        with _settings(settings):
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-
 
 class MlflowTracker:
     """One comparison in MLflow; see `headstart.tracking.base.Tracker` for what the methods promise.
@@ -94,10 +49,10 @@ class MlflowTracker:
         """
         given = os.environ.get("MLFLOW_TRACKING_URI", "").strip()
         folder = folder.resolve()
-        with _settings(_SETTINGS):
+        with importing_mlflow():
             from mlflow import MlflowClient
         try:
-            with _quiet(_SETTINGS_AT_OPENING):
+            with quiet_mlflow(AT_OPENING):
                 if not given:
                     folder.mkdir(parents=True, exist_ok=True)
                 client = MlflowClient(given or f"sqlite:///{folder / 'mlflow.db'}")
@@ -111,7 +66,7 @@ class MlflowTracker:
     def start(self, name: str, key: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> str:
         """Open or reopen the parent run."""
         self._key = re.sub(r"[^\w.:+ -]", "_", key)  # it is quoted in a query
-        with _quiet():
+        with quiet_mlflow():
             unfinished = self._runs(f"tags.`{KEY_TAG}` = '{self._key}' and attributes.status != 'FINISHED'")
             parents = [run for run in unfinished if FIT_TAG not in run.data.tags]
             if parents:
@@ -128,7 +83,7 @@ class MlflowTracker:
         """Write one nested run, unless it is there whole."""
         if fit.name in self._done:
             return self._done[fit.name]
-        with _quiet():
+        with quiet_mlflow():
             tags = {KEY_TAG: self._key, FIT_TAG: fit.name, "mlflow.parentRunId": self._parent}
             run = self._create(fit.name, tags)
             final = {f"final_{name}": value for name, value in fit.final.items()}
@@ -143,7 +98,7 @@ class MlflowTracker:
 
     def finish(self, status: str, metrics: Mapping[str, float | None], artifacts: Sequence[Path]) -> None:
         """Write the parent's metrics and artifacts and close it."""
-        with _quiet():
+        with quiet_mlflow():
             self._log(self._parent, steps=[(0, metrics)])
             self._keep(self._parent, artifacts)
             self._client.set_terminated(self._parent, _STATUS[status])

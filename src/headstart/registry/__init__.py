@@ -1,0 +1,2 @@
+"""MLflow models, the model registry, and names like `models:/reviews@champion`."""
+
