@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import importlib
 import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
 import tempfile
+import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -123,7 +130,7 @@ def _clean_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Non
     """A cache of the tests' own, no GPU, no server: nothing of the user's machine is seen or written."""
     home = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("MLFLOW_TRACKING_URI", "XDG_CACHE_HOME", "HEADSTART_THREADS"):
+        for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "XDG_CACHE_HOME", "HEADSTART_THREADS"):
             patch.delenv(name, raising=False)
         patch.setenv("HEADSTART_CACHE", str(home / "headstart"))
         patch.setenv("TOKENIZERS_PARALLELISM", "false")
@@ -133,8 +140,9 @@ def _clean_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Non
 
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give each test an empty cache and the same random state."""
+    """Give each test an empty cache, an empty model registry and the same random state."""
     monkeypatch.setenv("HEADSTART_CACHE", str(tmp_path / "headstart-cache"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "headstart-data"))
     np.random.seed(0)  # noqa: NPY002  # libraries that draw from the global state shall draw the same
 
 
@@ -279,3 +287,83 @@ def sources(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Cal
         return made[classes]
 
     return make
+
+
+@pytest.fixture(scope="session")
+def model_of(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Return a function from a strategy to the folder of a tiny model of it, made once; labels neg and pos."""
+    from headstart.models import folder
+
+    made: dict[str, Path] = {}
+
+    def make(
+        strategy: str, *, values: tuple[Any, ...] = ("neg", "pos"), pairs: bool = False, data_seed: int = 0
+    ) -> Path:
+        key = f"{strategy}-{values}-{pairs}-{data_seed}"
+        if key not in made:
+            encoder = None if strategy in ("tfidf", "majority") else tiny_encoder
+            task = tiny_task(values=values, pairs=pairs, encoder=encoder)
+            card = {
+                "strategy": strategy,
+                "text_columns": ["text", "answer"] if pairs else ["text"],
+                "label_column": "label",
+                "fingerprints": {"train": task.train.fingerprint()},
+                "metrics": {"holdout": {"accuracy": 0.9, "macro_f1": 0.875}},
+            }
+            fitted = fit_strategy(strategy, task)
+            made[key] = tmp_path_factory.mktemp("made") / "best"
+            folder.save(fitted.classifier, made[key], text=task.text, check=task.validation, card=card)
+        return made[key]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def _registry_tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A registry's database without models: making its tables takes longer than all a test does with them."""
+    from headstart.registry import Registry
+
+    file = tmp_path_factory.mktemp("tables") / "registry.db"
+    Registry.open(f"sqlite:///{file}")
+    return file
+
+
+@pytest.fixture
+def own_registry(_registry_tables: Path, _own_cache: None, tmp_path: Path) -> Path:
+    """Give the test the user's default registry, empty; return its database."""
+    file = tmp_path / "headstart-data" / "headstart" / "registry.db"
+    file.parent.mkdir(parents=True)
+    shutil.copy(_registry_tables, file)
+    return file
+
+
+@pytest.fixture(scope="session")
+def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of a real `mlflow server` on a free loopback port."""
+    folder = tmp_path_factory.mktemp("server")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{folder}/server.db", "--artifacts-destination", str(folder / "kept")]
+    with (folder / "log").open("wb") as log:
+        environment = {**os.environ, "DO_NOT_TRACK": "true", "MLFLOW_DISABLE_TELEMETRY": "true"}
+        process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, env=environment, start_new_session=True)
+        try:
+            wait_until_healthy(f"http://127.0.0.1:{port}/health", process, folder / "log")
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait(20)
+
+
+def wait_until_healthy(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Wait until a server answers, at most 90 seconds."""
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            with urllib.request.urlopen(address, timeout=2):
+                return
+        except OSError:
+            time.sleep(0.2)
+    pytest.fail(f"mlflow server did not start:\n{log.read_text()[-2000:]}")

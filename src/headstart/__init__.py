@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from headstart.experiment.comparison import Comparison
     from headstart.experiment.estimator import TransferClassifier
     from headstart.inference.api import infer
-    from headstart.models.folder import Model, load
+    from headstart.models.folder import Model
     from headstart.models.text_features import TextFeatures
+    from headstart.registry.resolving import load
 
 __version__ = "0.1.0"
 __all__ = ["Comparison", "Model", "TextFeatures", "TransferClassifier", "compare", "fit", "infer", "load"]
@@ -27,7 +28,7 @@ _HOMES = {
     "compare": "headstart.experiment.api",
     "fit": "headstart.experiment.api",
     "infer": "headstart.inference.api",
-    "load": "headstart.models.folder",
+    "load": "headstart.registry.resolving",
 }
 
 

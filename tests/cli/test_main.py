@@ -21,18 +21,9 @@ from headstart.records import read_json
 from headstart.strategies.table import known_names
 
 COMMANDS = [
-    "compare",
-    "fit",
-    "predict",
-    "serve",
-    "evaluate",
-    "infer",
-    "inspect",
-    "strategies",
-    "encoders",
-    "export",
-    "cache",
-]
+    "compare", "fit", "predict", "serve", "evaluate", "infer", "inspect", "register", "models", "promote", "rollback",
+    "strategies", "encoders", "export", "cache",
+]  # fmt: skip
 
 
 def test_version():

@@ -132,7 +132,7 @@ def test_evaluate_names_rows_of_a_label_the_model_does_not_know(models, tmp_path
 
 
 def test_models_of_other_labels_are_not_subtracted():
-    from headstart.experiment.evaluating import _difference, _Scored
+    from headstart.registry.evaluating import _difference, _Scored
 
     y, proba = np.asarray([0, 1, 1]), np.asarray([[0.9, 0.1], [0.2, 0.8], [0.4, 0.6]])
     first = _Scored(("a", "b"), y, proba)

@@ -8,13 +8,11 @@ import logging
 import math
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
-import urllib.request
 from pathlib import Path
 
 import pytest
@@ -66,37 +64,6 @@ def files(tmp_path):
     return [tmp_path / "record.json", model]
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    """Address of a real `mlflow server` on a free loopback port."""
-    folder = tmp_path_factory.mktemp("server")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", f"sqlite:///{folder}/server.db", "--artifacts-destination", str(folder / "kept")]
-    with (folder / "log").open("wb") as log:
-        environment = {**os.environ, "DO_NOT_TRACK": "true", "MLFLOW_DISABLE_TELEMETRY": "true"}
-        process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, env=environment, start_new_session=True)
-        try:
-            wait_until_healthy(f"http://127.0.0.1:{port}/health", process, folder / "log")
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait(20)
-
-
-def wait_until_healthy(address, process, log):
-    deadline = time.monotonic() + 90
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            with urllib.request.urlopen(address, timeout=2):
-                return
-        except OSError:
-            time.sleep(0.2)
-    pytest.fail(f"mlflow server did not start:\n{log.read_text()[-2000:]}")
-
-
 def fit_log(files, name="full seed 0", **changes):
     values = {
         "name": name,
@@ -137,7 +104,7 @@ def names(client, run, path=None):
 @pytest.mark.parametrize("where", ["sqlite", "server"])
 def test_a_comparison_is_written_down(where, tmp_path, files, monkeypatch, request):
     if where == "server":
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", request.getfixturevalue("server"))
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", request.getfixturevalue("mlflow_server"))
     out = tmp_path / "out"
     parent, fits = write_comparison(out, files)
 
@@ -177,7 +144,7 @@ def test_a_comparison_is_written_down(where, tmp_path, files, monkeypatch, reque
 @pytest.mark.parametrize("where", ["sqlite", "server"])
 def test_an_interrupted_comparison_goes_on_in_its_run(where, tmp_path, out, files, monkeypatch, request):
     if where == "server":
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", request.getfixturevalue("server"))
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", request.getfixturevalue("mlflow_server"))
     first, _ = open_tracker(out, experiment="cut short")
     parent = first.start("films", "k 'quoted'", {"a": 1}, {})
     whole = first.log_fit(fit_log(files, "full seed 0"))

@@ -10,18 +10,31 @@ import typer
 
 from headstart.cli import running
 from headstart.cli.lazy import single
+from headstart.errors import ConfigError
 
 _EPILOG = """Examples:
 
 headstart evaluate runs/reviews/best --data later.csv --label sentiment
 
-headstart evaluate runs/old/best runs/new/best --data later.csv --json
+headstart evaluate runs/old/best runs/new/best --data later.csv --out rows.csv
+
+headstart evaluate models:/reviews@champion runs/new/best --data later.csv --json
 """
 Models = Annotated[
-    list[str], typer.Argument(metavar="MODEL...", help="Model folders; the first is what the others are set against.")
+    list[str],
+    typer.Argument(
+        metavar="MODEL...",
+        help="Model folders or registered models (models:/NAME@ALIAS); the first is what the others are set against.",
+    ),
 ]
 Data = Annotated[str, typer.Option("--data", metavar="FILE", help="Labeled texts.")]
 Label = Annotated[str, typer.Option("--label", metavar="COLUMN", help="Column of the label.")]
+Out = Annotated[
+    str | None,
+    typer.Option(
+        "--out", metavar="FILE", help="Write each text with every model's answer: .csv, .tsv, .jsonl, .parquet."
+    ),
+]
 Seed = Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Seed of the intervals' resampling.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print everything as JSON to stdout.")]
 _MOST_CLASSES_SHOWN = 30
@@ -35,6 +48,7 @@ def application() -> typer.Typer:
 def evaluate(
     models: Models,
     data: Data,
+    out: Out = None,
     text: running.Text = None,
     label: Label = "label",
     seed: Seed = 0,
@@ -54,13 +68,18 @@ def evaluate(
     value, then by their text; a label that a model does not know is an error.
     """
     from headstart.data.read import read_table
-    from headstart.experiment.evaluating import evaluate_models
-    from headstart.models.predicting import open_model
+    from headstart.data.write import write_table
+    from headstart.models.labeling import check_out
     from headstart.models.runtime import choose_runtime
+    from headstart.registry import load
+    from headstart.registry.evaluating import evaluate_models
 
+    if out == "-":
+        raise ConfigError("--out names a file; what goes to stdout is the table, or with --json the record")
+    target = None if out is None else check_out(data, out)
     running.use_threads(threads)
     runtime = choose_runtime(device, precision)
-    opened = [(name, open_model(name, runtime, engine=engine)) for name in models]
+    opened = [(name, load(name, runtime=runtime, engine=engine)) for name in models]
     names = running.columns(text) or [str(c) for _, model in opened for c in model.card["text"]["columns"]]
     table = read_table(data, encoding=encoding, separator=running.character(separator), text=names)
     for line in () if quiet else table.notes:
@@ -68,12 +87,17 @@ def evaluate(
     with running.texts_done(quiet=quiet) as started:
         found = evaluate_models(opened, table, label=label, text=running.columns(text), seed=seed, started=started)
     if json_:
-        typer.echo(json.dumps(found, indent=2, ensure_ascii=False, allow_nan=False))
+        typer.echo(json.dumps(found.record, indent=2, ensure_ascii=False, allow_nan=False))
     else:
-        _show(found)
+        show_evaluated(found.record)
+    if target is not None:
+        write_table(found.predictions, target)
+        if not quiet:
+            running.note(f"{len(found.predictions):,} texts with what each model says: {target}")
 
 
-def _show(found: Mapping[str, Any]) -> None:
+def show_evaluated(found: Mapping[str, Any]) -> None:
+    """Print what scoring models came to: metrics, and differences to the first or, of one model, its classes."""
     from headstart.cli.tables import show
 
     without = found["rows_without_label"]

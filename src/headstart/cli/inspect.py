@@ -29,7 +29,8 @@ Target = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
-        help="Model folder, comparison folder (its winner), encoder folder, catalog name or hub name.",
+        help="Model folder, comparison folder (its winner), registered model (models:/NAME@ALIAS), encoder folder, "
+        "catalog name or hub name.",
         autocompletion=completion.encoder,
     ),
 ]
@@ -75,7 +76,7 @@ def inspect(
     """
     from headstart.models.inspecting import find, pieces, tensors
 
-    found = find(model, revision)
+    found = find(_place(model), revision)
     record: dict[str, Any] = found.about()
     if tokens is not None:
         made, limit = pieces(found, tokens, max_length)
@@ -88,7 +89,7 @@ def inspect(
     if against is not None:
         from headstart.models.movement import movement
 
-        moved = movement(found, find(against))
+        moved = movement(found, find(_place(against)))
         record["against"] = {"name": against, **_moved_json(moved)}
         shown.append(lambda: _show_movement(moved, model, against))
     if json_:
@@ -96,6 +97,12 @@ def inspect(
         return
     for one in shown:
         one()
+
+
+def _place(model: str) -> str:
+    from headstart.registry import is_registered, resolve
+
+    return str(resolve(model)) if is_registered(model) else model
 
 
 def _totals(stored: Sequence[Tensor]) -> dict[str, int]:

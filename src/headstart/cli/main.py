@@ -39,6 +39,10 @@ _COMMANDS = (
         "infer", "headstart.cli.infer", "Run another task of a pretrained model: summaries, translations, names, ..."
     ),
     Command("inspect", "headstart.cli.inspect", "Look into a model or encoder: layers, tokens, how far weights moved."),
+    Command("register", "headstart.cli.register", "Add a model to the registry as the next version of a name."),
+    Command("models", "headstart.cli.models", "List registered models, their versions and aliases."),
+    Command("promote", "headstart.cli.promote", "Make a version the champion, if it is better than the one there is."),
+    Command("rollback", "headstart.cli.rollback", "Make the champion before this one the champion again."),
     Command("strategies", "headstart.cli.strategies", "List the ways of transferring and their settings."),
     Command("encoders", "headstart.cli.encoders", "List the encoders that have a short name."),
     Command("export", "headstart.cli.export", "Write a model as ONNX, checked against the original, perhaps in int8."),

@@ -20,9 +20,15 @@ headstart predict runs/reviews/best new.parquet --text body --out labeled.jsonl
 headstart predict runs/reviews/best folder-of-files --out labeled.parquet
 
 cat new.jsonl | headstart predict runs/reviews/best - --out -
+
+headstart predict models:/reviews@champion new.csv --out labeled.csv
 """
 Model = Annotated[
-    str, typer.Argument(metavar="MODEL", help="Model folder, or the folder of a comparison (its winner).")
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="Model folder, the folder of a comparison (its winner), or a registered model (models:/NAME@ALIAS).",
+    ),
 ]
 File = Annotated[
     str,
@@ -69,7 +75,7 @@ def predict(
     """
     from headstart.data.partial import pending
     from headstart.models.labeling import check_out, predict_file
-    from headstart.models.predicting import open_model
+    from headstart.registry import load
 
     target = check_out(file, out)
     before = pending(target) or {}
@@ -77,7 +83,7 @@ def predict(
     running.use_threads(threads or before.get("threads"))
     if precision == "auto":
         precision = before.get("precision") or precision
-    opened = open_model(model, device=device, precision=precision, engine=engine)
+    opened = load(model, device=device, precision=precision, engine=engine)
     try:
         with running.texts_done(quiet=quiet) as started:
             done = predict_file(

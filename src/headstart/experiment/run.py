@@ -225,7 +225,11 @@ class _Run:
                 record |= {"status": "skipped", "reason": reason}
                 write_json(fit.folder / RECORD, record)
             else:
-                card = {"text_columns": list(self.config.text), "fingerprints": self.setup.loaded.fingerprints}
+                card = {
+                    "text_columns": list(self.config.text),
+                    "label_column": self.config.label,
+                    "fingerprints": self.setup.loaded.fingerprints,
+                }
                 record = run_fit(fit, self._task(fit, start), self.setup.splits, card, self.clock.scored)
         self.clock.end()
         self.reporter.done(record)

@@ -1,10 +1,10 @@
 """A model folder as an MLflow model: everything inside, opened by a script, without pickle.
 
-    MLmodel              signature, flavor, where things lie
-    loader.py            what MLflow runs to open it (`headstart.registry.loader`)
-    artifacts/NAME/      the model folder as it is: safetensors and JSON (CatBoost as .cbm)
-    code/headstart/      the source that predicting needs
-    input_example.json, requirements.txt, conda.yaml, python_env.yaml
+MLmodel              signature, flavor, where things lie
+loader.py            what MLflow runs to open it (`headstart.registry.loader`)
+artifacts/NAME/      the model folder as it is: safetensors and JSON (CatBoost as .cbm)
+code/headstart/      the source that predicting needs
+input_example.json, requirements.txt, conda.yaml, python_env.yaml
 """
 
 from __future__ import annotations
@@ -17,13 +17,12 @@ from typing import Any
 
 import yaml
 
-import headstart
-from headstart.errors import MissingExtraError, ModelError
+from headstart.errors import MissingExtraError
 from headstart.models.folder import read_card
+from headstart.registry.resolving import MLMODEL
 from headstart.tracking import output_columns
 from headstart.tracking.manners import importing_mlflow, quiet_mlflow
 
-MLMODEL = "MLmodel"
 _LOADER = Path(__file__).with_name("loader.py")
 # What predicting imports of headstart; a test opens a model with nothing else on the path.
 _CARRIED = ("__init__.py", "errors.py", "records.py", "catalog.py", "data", "models")
@@ -37,7 +36,7 @@ _ALWAYS = (
     "torch>=2.6",
     "transformers>=5.0,<6",
 )
-_FOR_KIND = {"boosted": "catboost>=1.2.7", "tfidf": "scikit-learn>=1.6"}
+_FOR_KIND = {"boosted": "catboost>=1.2.7", "onnx": "onnxruntime>=1.20", "tfidf": "scikit-learn>=1.6"}
 _EXAMPLE_TEXT = "An example text."
 
 
@@ -76,25 +75,6 @@ def write_mlflow_model(folder: Path, out: Path) -> Path:
         )
     _forget_this_machine(out / MLMODEL)
     return out
-
-
-def folder_inside(mlflow_model: Path) -> Path:
-    """Return the model folder inside an MLflow model that `write_mlflow_model` wrote.
-
-    Raises:
-        ModelError: it is another kind of MLflow model, or damaged.
-    """
-    try:
-        place = _read_yaml(mlflow_model / MLMODEL)["flavors"]["python_function"]["artifacts"]["model"]["path"]
-    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as problem:
-        raise ModelError(
-            f"{mlflow_model} is no MLflow model that headstart wrote ({type(problem).__name__}: {problem}); register a "
-            "model folder with `headstart register`"
-        ) from problem
-    inside = (mlflow_model / str(place)).resolve()
-    if not inside.is_relative_to(mlflow_model.resolve()):
-        raise ModelError(f"{mlflow_model / MLMODEL} names a place outside of itself ({place}); it is not opened")
-    return inside
 
 
 def input_columns(card: Mapping[str, Any]) -> dict[str, str]:
@@ -136,7 +116,7 @@ def requirements(card: Mapping[str, Any]) -> list[str]:
 
 def _forget_this_machine(file: Path) -> None:
     """Take the paths of this machine out of ``MLmodel``, in place; MLflow opens a model by what lies inside."""
-    described = _read_yaml(file)
+    described = yaml.safe_load(file.read_text(encoding="utf-8"))
     flavor = described["flavors"]["python_function"]
     flavor["model_code_path"] = _LOADER.name
     for artifact in flavor["artifacts"].values():
@@ -144,13 +124,9 @@ def _forget_this_machine(file: Path) -> None:
     file.write_text(yaml.safe_dump(described, allow_unicode=True), encoding="utf-8")
 
 
-def _read_yaml(file: Path) -> Any:
-    return yaml.safe_load(file.read_text(encoding="utf-8"))
-
-
 def _source(out: Path) -> Path:
     """Copy the part of headstart's source that predicting needs."""
-    home = Path(headstart.__file__).parent
+    home = Path(__file__).parents[1]
     out.mkdir()
     for name in _CARRIED:
         if (home / name).is_dir():

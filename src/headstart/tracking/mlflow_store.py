@@ -24,6 +24,7 @@ _STATUS = {"finished": "FINISHED", "failed": "FAILED", "cancelled": "KILLED"}
 _PARAMS_AT_ONCE, _METRICS_AT_ONCE = 100, 1000  # MLflow's limits per request
 _KEY_LENGTH, _VALUE_LENGTH = 250, 6000  # characters; longer ones are refused by MLflow
 
+
 class MlflowTracker:
     """One comparison in MLflow; see `headstart.tracking.base.Tracker` for what the methods promise.
 
@@ -57,7 +58,7 @@ class MlflowTracker:
                     folder.mkdir(parents=True, exist_ok=True)
                 client = MlflowClient(given or f"sqlite:///{folder / 'mlflow.db'}")
                 place = None if given else (folder / "mlartifacts").as_uri()
-                return cls(client, _experiment_id(client, experiment, place))
+                return cls(client, experiment_id(client, experiment, place))
         except HeadstartError:
             raise
         except Exception as problem:  # MLflow, requests, SQLAlchemy and the disk each raise their own
@@ -155,7 +156,17 @@ class MlflowTracker:
                 self._client.log_artifact(run, str(path))
 
 
-def _experiment_id(client: Any, name: str, place: str | None) -> str:
+def experiment_id(client: Any, name: str, place: str | None) -> str:
+    """Return the id of an experiment, made if it is not there.
+
+    Args:
+        client: an ``MlflowClient``.
+        name: of the experiment.
+        place: address for the files of its runs, where the store has no place of its own.
+
+    Raises:
+        ConfigError: it was deleted.
+    """
     found = client.get_experiment_by_name(name)
     if found is None:
         return str(client.create_experiment(name, artifact_location=place))

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from headstart.data.examples import Examples
 from headstart.data.read import examples_of
@@ -17,9 +18,26 @@ from headstart.evaluation.intervals import evaluate, is_tie, paired_difference
 from headstart.evaluation.metrics import METRICS
 from headstart.models.classifier import Advance
 from headstart.models.folder import Model
-from headstart.models.predicting import columns_read, features_named
+from headstart.models.predicting import PREDICTION, columns_read, features_named
 
 Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What scoring models came to.
+
+    Attributes:
+        record: ``{"data", "fingerprint", "rows", "rows_without_label", "seed", "models": [{"model", "strategy",
+            "labels", "metrics", "per_class", "confusion", "difference", "reason"}]}``; ``difference`` holds per metric
+            model minus first.
+        predictions: a row per labeled text: ``row`` (of the file, from 1), the first model's text columns, the label,
+            and per model ``prediction`` and ``p_LABEL``; of several models their number, from 1, is added, as in
+            ``prediction_2`` and ``p_2_LABEL``.
+    """
+
+    record: dict[str, Any]
+    predictions: pd.DataFrame
 
 
 @dataclass(frozen=True)
@@ -39,7 +57,7 @@ def evaluate_models(
     text: Sequence[str] = (),
     seed: int = 0,
     started: Callable[[str, int], Advance] | None = None,
-) -> dict[str, Any]:
+) -> Evaluated:
     """Score models on the labeled rows of a table; differences are to the first model, on the same drawn rows.
 
     Args:
@@ -49,10 +67,6 @@ def evaluate_models(
         text: text columns, where they are not called as when the models were fitted.
         seed: of the bootstrap.
         started: told a model's name and the number of texts, returns what is told how many were done.
-
-    Returns:
-        ``{"data", "rows", "rows_without_label", "seed", "models": [{"model", "strategy", "labels", "metrics",
-        "per_class", "confusion", "difference", "reason"}]}``; ``difference`` holds per metric model minus first.
 
     Raises:
         DataError: a column is missing, no row has a label, or a label is unknown to a model.
@@ -74,7 +88,32 @@ def evaluate_models(
         for at, ((name, model), one) in enumerate(zip(models, scored, strict=True))
     ]
     without = len(table.frame) - len(read[0])
-    return {"data": table.name, "rows": len(read[0]), "rows_without_label": without, "seed": seed, "models": rows}
+    record = {
+        "data": table.name,
+        "fingerprint": read[0].fingerprint(),
+        "rows": len(read[0]),
+        "rows_without_label": without,
+        "seed": seed,
+        "models": rows,
+    }
+    named = columns_read(models[0][1], text)[0]
+    frame = table.frame.iloc[read[0].ids][[*named, label]].reset_index(drop=True)
+    return Evaluated(record, _by_row(frame, read[0].ids + 1, [model for _, model in models], scored))
+
+
+def _by_row(
+    frame: pd.DataFrame, rows: npt.NDArray[np.int64], models: Sequence[Model], scored: Sequence[_Scored]
+) -> Any:
+    """Return texts and labels (N rows) with what each model says of them beside."""
+    parts: dict[str, Any] = {"row": rows}
+    for number, (model, one) in enumerate(zip(models, scored, strict=True), start=1):
+        mark = f"_{number}" if len(models) > 1 else ""
+        parts[f"{PREDICTION}{mark}"] = model.labels.decode(one.proba.argmax(axis=1))
+        parts |= {f"p{mark}_{name}": one.proba[:, c] for c, name in enumerate(one.names)}
+    there = [name for name in parts if name in frame]
+    if there:
+        raise DataError(f"the columns {', '.join(map(repr, there))} are what scoring adds: rename them first")
+    return pd.concat([pd.DataFrame({"row": parts.pop("row")}), frame, pd.DataFrame(parts)], axis=1)
 
 
 def _examples(name: str, model: Model, table: Table, text: Sequence[str], label: str) -> Examples:
