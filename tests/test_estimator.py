@@ -254,7 +254,7 @@ def test_a_fitted_classifier_survives_another_process(strategy: str, tiny_encode
         ({}, [1, 2, 3], [0, 1, 0], DataError, "row 0 is a int"),
         ({}, TEXTS, LABELS[:-1], DataError, "72 texts and 71 labels"),
         ({}, TEXTS, ["a"] * 72, DataError, "one class"),
-        ({}, TEXTS, [None, *LABELS[1:]], DataError, "labels are blank"),
+        ({}, TEXTS, [None, *LABELS[1:]], DataError, "1 label is blank"),
         ({}, [], [], DataError, "texts"),
         ({}, np.zeros((3, 2)), [0, 1, 0], DataError, "shape \\(3, 2\\)"),
         ({"text": ("a", "b")}, TEXTS, LABELS, DataError, "need a pandas DataFrame"),

@@ -97,6 +97,17 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f" Did you mean '{lowered[close[0]]}'?" if close else ""
 
 
+def counted(count: int, one: str, many: str) -> str:
+    """Return ``1 row has`` or ``1,200 rows have``: a number and what agrees with it.
+
+    Args:
+        count: how many.
+        one: the words behind 1, e.g. ``"row has"``.
+        many: the words behind every other number, e.g. ``"rows have"``.
+    """
+    return f"{count:,} {one if count == 1 else many}"
+
+
 def plain_words(message: str) -> str:
     """Return what pydantic says about a value, in words for people who do not write Python."""
     for technical, plain in _PLAIN.items():

@@ -161,7 +161,7 @@ _SPLITS = [
     Case("source texts in the holdout", f"compare reviews.csv --source bad.csv {_QUICK}",
          ["source", "16 texts", "--allow-overlap"], with_file("bad.csv", lines(80))),
     Case("every finding at once", f"compare bad.csv --holdout later.csv {_QUICK}",
-         ["'Yes' and 'yes'", "fewer than the 4 rows", "also in the holdout", "warning: ", "texts are empty"],
+         ["'Yes' and 'yes'", "fewer than the 4 rows", "also in the holdout", "warning: ", "1 text is empty"],
          _many_findings, errors=3),
 ]  # fmt: skip
 DATA = [*_FILES, *_COLUMNS, *_LABELS, *_SPLITS]

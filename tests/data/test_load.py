@@ -185,7 +185,7 @@ def test_faults_of_rows_are_named_at_once_with_warnings_after():
     assert [f.split(":")[0] for f in found] == ["data", "data", "data", "warning"]
     assert "11 texts are also in the holdout" in found[0]
     assert any("' POS' and 'pos' (row 4)" in f for f in found)
-    assert "1 texts are empty (row 5)" in found[-1]
+    assert "1 text is empty (row 5)" in found[-1]
 
 
 @pytest.mark.parametrize(
@@ -220,9 +220,7 @@ def test_few_rows_are_a_warning():
 
 def test_overlap_is_refused_unless_allowed_or_mended():
     frame, holdout = frame_of(60), frame_of(10).assign(text=[" text number 7 ", *[f"new {i}" for i in range(9)]])
-    assert (
-        "1 texts are also in the holdout (holdout): its scores would be too good (row 8)" in faults(frame, holdout)[0]
-    )
+    assert "1 text is also in the holdout (holdout): its scores would be too good (row 8)" in faults(frame, holdout)[0]
     allowed = load(frame, holdout, allow_overlap=True)
     assert [(f.code, f.severity, f.rows) for f in allowed.findings] == [("overlap", "warning", (8,))]
     mended = load(frame, holdout, mend="drop-overlap")
@@ -360,7 +358,7 @@ def test_source_texts_in_the_target_holdout_are_refused_unless_allowed():
     assert check_source(source, target) == ()
     holdout = frame_of(10).assign(text=[source.splits.train.texts[0], *[f"new {i}" for i in range(9)]])
     target = load(frame_of(60).assign(text=lambda f: "other " + f["text"]), holdout)
-    with pytest.raises(DataError, match=r"source: 1 texts are also in the target's holdout"):
+    with pytest.raises(DataError, match=r"source: 1 text is also in the target's holdout"):
         check_source(source, target)
     found = check_source(source, target, allow_overlap=True)
     assert [(f.severity, f.rows) for f in found] == [("warning", (source.splits.train.ids[0] + 1,))]

@@ -240,7 +240,7 @@ def test_examples_of_encodes_by_value_and_else_by_name():
     examples = examples_of(frame, text=("text",), label="label", labels=labels)
     assert examples.y.tolist() == [1, 0, 1]
     assert examples.texts == ("a", "b", "")
-    with pytest.raises(DataError, match=r"2 labels in column 'label' are not among 0, x \(row 1: 1, row 3: 1\)"):
+    with pytest.raises(DataError, match=r"column 'label': 2 labels are not among 0, x \(row 1: 1, row 3: 1\)"):
         examples_of(frame, text=("text",), label="label", labels=Labels.of(["0", "x"]))
 
 

@@ -61,7 +61,7 @@ def test_each_question_may_have_a_context_of_its_own(reader):
     both = infer("question", [QUESTION, QUESTION], model=str(reader), context=[CONTEXT, "a lovely room"])
     assert both[1]["answer"] in "a lovely room"
     assert both[0] == infer("question", QUESTION, model=str(reader), context=CONTEXT)[0]
-    with pytest.raises(DataError, match=r"1 texts? and 2 contexts"):
+    with pytest.raises(DataError, match=r"1 text and 2 contexts"):
         infer("question", QUESTION, model=str(reader), context=[CONTEXT, CONTEXT])
     with pytest.raises(DataError, match="question 2 has no context"):
         infer("question", [QUESTION, QUESTION], model=str(reader), context=[CONTEXT, " "])

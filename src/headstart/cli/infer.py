@@ -13,7 +13,7 @@ import typer
 
 from headstart.cli import completion, running
 from headstart.cli.lazy import single
-from headstart.errors import ConfigError, DataError
+from headstart.errors import ConfigError, DataError, counted
 from headstart.inference.api import flag_of, item_of, options_of, refuse_context, results, task_named
 from headstart.inference.table import TASKS, option_names, tasks_with
 
@@ -143,7 +143,7 @@ def infer(
     done = results(chosen, items, options, model=model, revision=revision, device=device, precision=precision)
     cut = _print(done)
     if cut:
-        note(f"{cut:,} of the texts are longer than the model reads: see cut_tokens")
+        note(f"{counted(cut, 'text is', 'texts are')} longer than the model reads: see cut_tokens")
 
 
 def _print(done: Iterator[dict[str, Any]]) -> int:

@@ -12,6 +12,7 @@ import typer
 from headstart.cli import completion
 from headstart.cli.lazy import single
 from headstart.cli.tables import line, show, table
+from headstart.errors import counted
 
 if TYPE_CHECKING:
     from headstart.models.inspecting import Inspected, Piece, Tensor
@@ -138,7 +139,7 @@ def _show_tokens(made: Sequence[Piece], limit: int | None) -> None:
     show(table(["", "token", "id", ""], rows, left=2))
     unknown, kept = sum(p.unknown for p in made), sum(p.kept for p in made)
     where = "" if limit is None else f"; at a maximum length of {limit}, {kept} are kept"
-    line(f"{len(made)} tokens, {unknown} unknown{where}")
+    line(f"{counted(len(made), 'token', 'tokens')}, {unknown} unknown{where}")
 
 
 def _mark(piece: Piece) -> str:

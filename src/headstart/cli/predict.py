@@ -9,6 +9,7 @@ import typer
 
 from headstart.cli import running
 from headstart.cli.lazy import single
+from headstart.errors import counted
 
 ROWS_LEFT_OUT = 3
 _EPILOG = """Examples:
@@ -110,10 +111,10 @@ def _say(done: Any) -> None:
     for line in done.notes:
         running.note(line)
     if done.resumed:
-        running.note(f"{done.resumed:,} rows had been done before an interruption")
+        running.note(f"{counted(done.resumed, 'row', 'rows')} had been done before an interruption")
     shares = ", ".join(f"{name} {count:,}" for name, count in done.counts.items())
     where = "standard output" if done.out == Path("-") else done.out
-    running.note(f"{done.rows:,} texts labeled ({shares}): {where}")
+    running.note(f"{counted(done.rows, 'text', 'texts')} labeled ({shares}): {where}")
     if done.rejected:
         place = "the reasons are above" if done.rejected_file is None else f"see {done.rejected_file}"
-        running.note(f"warning: {done.rejected:,} rows were left out: {place}")
+        running.note(f"warning: {counted(done.rejected, 'row was', 'rows were')} left out: {place}")

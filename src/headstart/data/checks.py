@@ -15,6 +15,7 @@ from headstart.data.rows import Given, Rows
 # explains 0.46 and the department 0.00; stars, of which the label is made, 1.00.
 _GIVES_AWAY = 0.4
 _MOST_BINS = 20
+_TEXTS_ARE = ("text is", "texts are")
 _OVERLAP_REMEDY = "mend with --mend drop-overlap (drops them from training), or accept them with --allow-overlap"
 
 
@@ -33,13 +34,14 @@ def _empty(rows: Rows) -> list[Finding]:
     if len(rows) and blank.all():
         return [Finding("empty-text", "error", f"{rows.name}: every text is empty", (), len(rows), "check --text")]
     return finding_in_rows(
-        "empty-text", "warning", rows, blank, "texts are empty", "fill them, or mend with --mend drop-empty"
+        "empty-text", "warning", rows, blank, _TEXTS_ARE, "empty", "fill them, or mend with --mend drop-empty"
     )
 
 
 def _unlabelled(rows: Rows) -> list[Finding]:
-    words = "rows without a label are left out: they cannot be scored"
-    return finding_in_rows("blank-label", "warning", rows, ~rows.labeled(), words, "fill in their labels")
+    subject = ("row without a label is", "rows without a label are")
+    words = "left out, for what has no label cannot be scored"
+    return finding_in_rows("blank-label", "warning", rows, ~rows.labeled(), subject, words, "fill in the labels")
 
 
 def conflicting(rows: Rows) -> npt.NDArray[np.bool_]:
@@ -65,14 +67,15 @@ def repeated(rows: Rows) -> npt.NDArray[np.bool_]:
 
 
 def _duplicates(rows: Rows) -> list[Finding]:
-    words = "rows repeat the text and label of an earlier row"
-    return finding_in_rows("duplicates", "warning", rows, repeated(rows), words, "mend with --mend drop-duplicates")
+    remedy = "mend with --mend drop-duplicates"
+    subject, words = ("row repeats", "rows repeat"), "the text and label of an earlier row"
+    return finding_in_rows("duplicates", "warning", rows, repeated(rows), subject, words, remedy)
 
 
 def _conflicts(rows: Rows) -> list[Finding]:
-    words = "rows share their text with a row of another label"
-    remedy = "correct their labels, or mend with --mend drop-conflicts"
-    return finding_in_rows("conflicts", "warning", rows, conflicting(rows), words, remedy)
+    subject, words = ("row has", "rows have"), "the text of a row of another label"
+    remedy = "correct the labels, or mend with --mend drop-conflicts"
+    return finding_in_rows("conflicts", "warning", rows, conflicting(rows), subject, words, remedy)
 
 
 def inside(rows: Rows, others: Iterable[Rows | None]) -> npt.NDArray[np.bool_]:
@@ -88,16 +91,19 @@ def _overlaps(given: Given, *, allow_overlap: bool) -> list[Finding]:
             continue
         shared = inside(rows, [given.holdout])
         labeled = rows.labeled()
-        words = f"texts are also in the holdout ({given.holdout.name}): its scores would be too good"
+        words = f"also in the holdout ({given.holdout.name}): its scores would be too good"
         severity = "warning" if allow_overlap else "error"
-        found += finding_in_rows("overlap", severity, rows, shared & labeled, words, _OVERLAP_REMEDY)  # type: ignore[arg-type]
-        words = f"texts without a label are also in the holdout ({given.holdout.name})"
-        found += finding_in_rows("overlap-unlabeled", "warning", rows, shared & ~labeled, words, _OVERLAP_REMEDY)
+        found += finding_in_rows("overlap", severity, rows, shared & labeled, _TEXTS_ARE, words, _OVERLAP_REMEDY)  # type: ignore[arg-type]
+        subject = ("text without a label is", "texts without a label are")
+        words = f"also in the holdout ({given.holdout.name})"
+        found += finding_in_rows(
+            "overlap-unlabeled", "warning", rows, shared & ~labeled, subject, words, _OVERLAP_REMEDY
+        )
     if given.validation is not None:
-        words = f"texts are also in the validation rows ({given.validation.name}): choices would be too hopeful"
+        words = f"also in the validation rows ({given.validation.name}): choices would be too hopeful"
         shared = inside(given.train, [given.validation]) & given.train.labeled()
         found += finding_in_rows(
-            "overlap-validation", "warning", given.train, shared, words, "mend with --mend drop-overlap"
+            "overlap-validation", "warning", given.train, shared, _TEXTS_ARE, words, "mend with --mend drop-overlap"
         )
     return found
 
@@ -111,9 +117,10 @@ def _cut_groups(given: Given) -> list[Finding]:
                 continue
             known = {g for g in other.groups if g is not None}
             cut = np.asarray([g in known for g in rows.groups], dtype=bool)
-            words = f"rows belong to a group that {other.name} also has"
+            subject = ("row belongs", "rows belong")
+            words = f"to a group that {other.name} also has"
             remedy = "keep each group in one split, or leave --group out"
-            found += finding_in_rows("group-cut", "error", rows, cut, words, remedy)
+            found += finding_in_rows("group-cut", "error", rows, cut, subject, words, remedy)
     return found
 
 

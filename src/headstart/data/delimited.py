@@ -13,7 +13,7 @@ from typing import Any
 
 from headstart.data.table import Table, cut_long_cells, frame_of_cells
 from headstart.data.textfile import read_text
-from headstart.errors import DataError
+from headstart.errors import DataError, counted
 
 _SEPARATORS = {",": "comma", "\t": "tab", ";": "semicolon", "|": "pipe"}
 _SNIFFED_CHARACTERS = 1 << 20
@@ -218,7 +218,7 @@ def _refuse_bad_rows(parsed: _Parsed, name: str, separator: str) -> None:
     if ragged:
         got = ", ".join(sorted({str(len(parsed.rows[i])) for i in ragged}, key=int))
         faults.append(
-            f"{name}: {len(ragged)} rows have {got} columns where the header has {expected} "
+            f"{name}: {counted(len(ragged), 'row has', 'rows have')} {got} columns where the header has {expected} "
             f"({_where(ragged, parsed)}): quote cells that hold the separator {separator!r}, or give --separator"
         )
     if not parsed.rows:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from headstart.data.rows import ROWS_SHOWN, Rows, row_numbers
+from headstart.errors import counted
 
 Severity = Literal["error", "warning"]
 
@@ -38,11 +39,27 @@ class Finding:
 
 
 def finding_in_rows(
-    code: str, severity: Severity, rows: Rows, where: npt.NDArray[np.bool_], words: str, remedy: str
+    code: str,
+    severity: Severity,
+    rows: Rows,
+    where: npt.NDArray[np.bool_],
+    subject: tuple[str, str],
+    words: str,
+    remedy: str,
 ) -> list[Finding]:
-    """Return one finding on the rows of a mask, shape (N,), or none where it is empty."""
+    """Return one finding on the rows of a mask, or none where it is empty.
+
+    Args:
+        code: of the finding.
+        severity: of the finding.
+        rows: N rows.
+        where: shape (N,).
+        subject: how the sentence begins for one row and for several: ``("text is", "texts are")``.
+        words: how it goes on.
+        remedy: the next step.
+    """
     ids = rows.ids[where]
     if not len(ids):
         return []
-    message = f"{rows.name}: {len(ids)} {words} ({row_numbers(ids)})"
+    message = f"{rows.name}: {counted(len(ids), *subject)} {words} ({row_numbers(ids)})"
     return [Finding(code, severity, message, tuple(int(i) + 1 for i in ids[:ROWS_SHOWN]), len(ids), remedy)]

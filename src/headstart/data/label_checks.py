@@ -88,9 +88,10 @@ def _variants(given: Given) -> list[Finding]:
     found = []
     for rows in given.each():
         where = np.asarray([v in chosen for v in rows.labels], dtype=bool)
-        words = f"labels differ from others only in case or blanks: {shown}"
+        subject = ("label differs", "labels differ")
+        words = f"from others only in case or blanks: {shown}"
         remedy = "write them in one way, or mend with --mend merge-labels"
-        found += finding_in_rows("label-variants", "error", rows, where, words, remedy)
+        found += finding_in_rows("label-variants", "error", rows, where, subject, words, remedy)
     return found
 
 
@@ -126,9 +127,10 @@ def _rare(rows: Rows, counts: Counter[Value], splits_to_make: int) -> list[Findi
     found = []
     if rare:
         where = np.asarray([v in rare for v in rows.labels], dtype=bool)
-        words = f"rows are of classes with fewer than the {needed} rows that are needed: {_listed(rare, counts)}"
+        subject = ("row is", "rows are")
+        words = f"of classes with fewer than the {needed} rows that are needed: {_listed(rare, counts)}"
         found += finding_in_rows(
-            "rare-class", "error", rows, where, words, "label more of them, or mend with --mend drop-rare"
+            "rare-class", "error", rows, where, subject, words, "label more of them, or mend with --mend drop-rare"
         )
     few = {v for v, count in counts.items() if needed <= count < _FEW_ROWS_OF_A_CLASS}
     if few:
@@ -156,9 +158,10 @@ def _unknown(given: Given) -> list[Finding]:
                 found.append(Finding("no-labels", "error", message, (), 0, "check --label"))
             continue
         strange = sorted({str(v) for v in rows.labels[where]})
-        words = f"labels are not among those of {given.train.name}: {', '.join(strange[:_NAMES_SHOWN])}"
+        subject = ("label is", "labels are")
+        words = f"not among those of {given.train.name}: {', '.join(strange[:_NAMES_SHOWN])}"
         listed = ", ".join(known.names[:_NAMES_SHOWN])
         near = did_you_mean(strange[0], known.names)
         remedy = f"known: {listed}.{near} Correct them, or add labeled rows of them for training"
-        found += finding_in_rows("unknown-label", "error", rows, where, words, remedy)
+        found += finding_in_rows("unknown-label", "error", rows, where, subject, words, remedy)
     return found

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from headstart.errors import DataError
+from headstart.errors import DataError, counted
 
 Value = str | int | float | bool
 
@@ -78,7 +78,7 @@ class Labels:
         unknown = [(row, v) for row, v in enumerate(plain) if v is not None and v not in index]
         if unknown:
             rows = ", ".join(f"row {row}: {v!r}" for row, v in unknown[:5])
-            raise DataError(f"{len(unknown)} labels are not among {list(self.values)} ({rows})")
+            raise DataError(f"{counted(len(unknown), 'label is', 'labels are')} not among {list(self.values)} ({rows})")
         return np.asarray([-1 if v is None else index[v] for v in plain], dtype=np.int64)
 
     def decode(self, classes: Iterable[int]) -> list[Value]:

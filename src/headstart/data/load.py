@@ -17,7 +17,7 @@ from headstart.data.labels import Labels
 from headstart.data.mend import mend
 from headstart.data.rows import ROWS_SHOWN, Given, Rows, row_numbers, text_keys
 from headstart.data.splits import Ints, draw, rows_of_size, units
-from headstart.errors import DataError
+from headstart.errors import DataError, counted
 
 _HOLDOUT, _CAP, _VALIDATION, _GIVEN_VALIDATION = range(4)  # one stream of chance per purpose
 
@@ -114,20 +114,25 @@ def _size_error(message: str, remedy: str) -> list[Finding]:
 
 def _check_sizes(given: Given, config: DataConfig, *, with_holdout: bool) -> list[Finding]:
     """Check that the rows suffice for the sizes asked for."""
+
+    def labeled(rows: int) -> str:
+        return counted(rows, "labeled row", "labeled rows")
+
     left = int(given.train.labeled().sum())
     if not left:  # said by the checks of labels
         return []
     if with_holdout and given.holdout is None:
         held = rows_of_size(config.holdout_size, left)
         if held >= left:
-            return _size_error(f"holdout of {held} rows leaves none of the {left} labeled rows", "lower --holdout-size")
+            words = f"holdout of {counted(held, 'row', 'rows')} leaves none of the {labeled(left)}"
+            return _size_error(words, "lower --holdout-size")
         left -= held
     if given.validation is not None:
         left += int(given.validation.labeled().sum())
     left = min(left, config.labeled or left)
     chosen_with = rows_of_size(config.validation_size, left)
     if chosen_with >= left and (given.validation is None or config.labeled is not None):
-        words = f"validation of {chosen_with} rows leaves none of the {left} labeled rows to train on"
+        words = f"validation of {counted(chosen_with, 'row', 'rows')} leaves none of the {labeled(left)} to train on"
         return _size_error(words, "lower --validation-size")
     return []
 
@@ -164,10 +169,16 @@ def _split(
         size = rows_of_size(config.holdout_size, len(train))
         holdout, train = _drawn(train, size, _rng(seed, _HOLDOUT))
         if len(holdout) != size:
-            notes.append(f"{len(holdout):,} rows are held out instead of {size:,}: groups and equal texts stay whole")
+            notes.append(
+                f"{counted(len(holdout), 'row is', 'rows are')} held out instead of {size:,}: groups and equal texts "
+                "stay whole"
+            )
         shared = inside(pool, [holdout])
         if shared.any():
-            notes.append(f"{pool.name}: {int(shared.sum())} unlabeled rows have a text of the holdout and are not used")
+            notes.append(
+                f"{pool.name}: not used, for the holdout has the text: "
+                f"{counted(int(shared.sum()), 'unlabeled row', 'unlabeled rows')}"
+            )
             pool = pool.take(~shared)
     available = len(train) + (0 if validation is None else len(validation))
     train, validation = _train_and_validation(train, validation, config, seed)
@@ -175,7 +186,10 @@ def _split(
     if used < available:
         notes.append(f"{given.train.name}: {used:,} of {available:,} labeled rows are used (--labeled)")
     elif config.labeled is not None and used < config.labeled:
-        notes.append(f"{given.train.name}: --labeled {config.labeled:,} asked for, but only {used:,} rows are there")
+        notes.append(
+            f"{given.train.name}: --labeled {config.labeled:,} asked for, but only "
+            f"{counted(used, 'row is', 'rows are')} there"
+        )
     parts = {"train": train, "validation": validation, "holdout": none if holdout is None else holdout}
     return parts | {"unlabeled": pool}, tuple(notes)
 
@@ -229,7 +243,7 @@ def check_source(source: Loaded, target: Loaded, *, allow_overlap: bool = False)
     ids = np.sort(fitted.ids[shared])
     if not len(ids):
         return ()
-    message = f"source: {len(ids)} texts are also in the target's holdout ({row_numbers(ids)})"
+    message = f"source: {counted(len(ids), 'text is', 'texts are')} also in the target's holdout ({row_numbers(ids)})"
     remedy = "take them out of the source, or accept them with --allow-overlap"
     rows = tuple(int(i) + 1 for i in ids[:ROWS_SHOWN])
     found = [Finding("source-overlap", "warning" if allow_overlap else "error", message, rows, len(ids), remedy)]

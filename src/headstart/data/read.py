@@ -20,7 +20,7 @@ from headstart.data.labels import Labels
 from headstart.data.rows import rows_of
 from headstart.data.table import Table, cut_long_cells, frame_of_values
 from headstart.data.textfile import read_bytes
-from headstart.errors import DataError, did_you_mean
+from headstart.errors import DataError, counted, did_you_mean
 
 _DELIMITED = (".csv", ".tsv", ".tab")
 _JSON = (".jsonl", ".ndjson", ".json")
@@ -170,7 +170,7 @@ def examples_of(
     if strange:
         shown = ", ".join(f"row {i + 1}: {v!r}" for i, v in strange[:5])
         raise DataError(
-            f"{rows.name}: {len(strange)} labels in column '{label}' are not among {', '.join(known.names)} ({shown})"
+            f"{rows.name}: column '{label}': {counted(len(strange), 'label is', 'labels are')} not among {', '.join(known.names)} ({shown})"
         )
     return matched.examples(known)
 

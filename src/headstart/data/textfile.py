@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
-from headstart.errors import DataError, did_you_mean
+from headstart.errors import DataError, counted, did_you_mean
 
 _SNIFFED_BYTES = 4 << 20
 
@@ -136,7 +136,7 @@ def _chosen_encoding(head: bytes, name: str, encoding: str | None) -> tuple[str,
     if not wrong:
         return "utf-8", "encoding utf-8"
     if right > len(wrong):  # hardly any text in another encoding looks like UTF-8 by chance
-        return "utf-8", f"encoding utf-8, {len(wrong):,} lines damaged"
+        return "utf-8", f"encoding utf-8, {counted(len(wrong), 'line', 'lines')} damaged"
     guess = next((g for g in ("cp1252", "latin-1") if _decodes(head, g)), "latin-1")
     return guess, f"not UTF-8 (line {wrong[0] + 1}), read as {guess}; if that is wrong, give --encoding"
 

@@ -17,7 +17,7 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d
 from headstart.data.examples import Examples
 from headstart.data.labels import Labels, plain_value
 from headstart.data.splits import draw, rows_of_size, units
-from headstart.errors import ConfigError, DataError, did_you_mean
+from headstart.errors import ConfigError, DataError, counted, did_you_mean
 from headstart.experiment.setup import cache_or_none, class_weights, use_threads
 from headstart.experiment.source import existing_source, is_labeled_data, match_labels
 from headstart.models import folder as model_folder
@@ -199,7 +199,7 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):
         size = rows_of_size(self.validation_size, len(classes))
         if not 0 < size < len(classes) or not len(rows):
             raise DataError(
-                f"{len(classes)} texts cannot be split with validation_size={self.validation_size}: "
+                f"{counted(len(classes), 'text', 'texts')} cannot be split with validation_size={self.validation_size}: "
                 "both parts need texts, and some class needs two of them"
             )
         keys = [examples.joined()[r] for r in rows]
@@ -249,10 +249,14 @@ def _labels(y: Any, texts: int) -> tuple[Labels, npt.NDArray[np.int64], npt.NDAr
         raise DataError("requires y to be passed, but the target y is None: give one label per text")
     given = column_or_1d(y, warn=True)
     if len(given) != texts:
-        raise DataError(f"there are {texts} texts and {len(given)} labels (inconsistent numbers of samples)")
+        raise DataError(
+            f"X and y differ: {counted(texts, 'text', 'texts')} and {counted(len(given), 'label', 'labels')} (inconsistent numbers of samples)"
+        )
     blank = [row for row, value in enumerate(given) if plain_value(value) is None]
     if blank:
-        raise DataError(f"{len(blank)} labels are blank (rows {blank[:5]}); leave those rows out")
+        raise DataError(
+            f"{counted(len(blank), 'label is', 'labels are')} blank (rows {blank[:5]}); leave such rows out"
+        )
     check_classification_targets(given)
     labels = Labels.of(given)
     if len(labels) < 2:

@@ -17,7 +17,7 @@ import torch
 from headstart.data.examples import Examples, Splits
 from headstart.data.labels import Labels
 from headstart.data.load import Loaded, check_source, load_data
-from headstart.errors import ConfigError, HeadstartError, did_you_mean
+from headstart.errors import ConfigError, HeadstartError, counted, did_you_mean
 from headstart.experiment.config import ExperimentConfig
 from headstart.experiment.progress import Reporter
 from headstart.experiment.source import SourceData, existing_source, is_labeled_data, match_labels, read_source
@@ -204,7 +204,7 @@ def _tell(setup: Setup, reporter: Reporter) -> None:
             reporter.warn(f"source: {finding}")
     pool = f", {len(splits.unlabeled)} unlabeled" if splits.unlabeled else ""
     reporter.say(
-        f"{len(splits.train)} texts to train on, {len(splits.validation)} to choose with, "
+        f"{counted(len(splits.train), 'text', 'texts')} to train on, {len(splits.validation)} to choose with, "
         f"{len(splits.holdout)} held out{pool}; labels: {', '.join(splits.labels.names)}"
     )
     if setup.class_weights is not None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from headstart.data.table import clean_text
-from headstart.errors import ConfigError, DataError, plain_words, unknown_name
+from headstart.errors import ConfigError, DataError, counted, plain_words, unknown_name
 from headstart.inference.table import TASKS, tasks_with
 from headstart.inference.task import Item, Options, Result, Task
 
@@ -57,7 +57,9 @@ def infer(
     else:
         contexts = as_texts(context, name="context")
     if len(contexts) != len(given):
-        raise DataError(f"there are {len(given)} texts and {len(contexts)} contexts; give one for all, or as many")
+        raise DataError(
+            f"{counted(len(given), 'text', 'texts')} and {counted(len(contexts), 'context', 'contexts')}: give one for all, or as many"
+        )
     items = [item_of(text, row, c) for row, (text, c) in enumerate(zip(given, contexts, strict=True), start=1)]
     chosen = task_named(task)
     values = options_of(chosen, options)

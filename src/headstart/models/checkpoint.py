@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from headstart.errors import HeadstartError, ModelError
+from headstart.errors import HeadstartError, ModelError, counted
 
 _NAMES_SHOWN = 3
 
@@ -161,7 +161,7 @@ def refuse_random_weights(
     if missing:
         shown = ", ".join(missing[:_NAMES_SHOWN])
         raise ModelError(
-            f"{folder}: {len(missing)} weights that config.json asks for are not in the safetensors file ({shown}"
+            f"{folder}: {counted(len(missing), 'weight that config.json asks for is', 'weights that config.json asks for are')} not in the safetensors file ({shown}"
             f"{', ...' if len(missing) > _NAMES_SHOWN else ''}); fetch or save the model again"
         )
 

@@ -138,7 +138,8 @@ def keep_freed_memory() -> None:
     library = _glibc()
     if library is not None:
         m_trim_threshold, m_mmap_threshold = -1, -3
-        library.mallopt(m_mmap_threshold, 1 << 30)
+        if not library.mallopt(m_mmap_threshold, 1 << 30):
+            library.mallopt(m_mmap_threshold, 32 << 20)  # the most that older ones take
         library.mallopt(m_trim_threshold, 2**31 - 1)
 
 

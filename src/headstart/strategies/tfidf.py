@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
-from headstart.errors import StrategyError
+from headstart.errors import StrategyError, counted
 from headstart.models.baselines import TfidfClassifier, new_vectorizer
 from headstart.strategies.linear import choose_strength, logistic
 from headstart.strategies.task import Fitted, Task
@@ -52,5 +52,5 @@ def _vectorize(texts: list[str], config: TfidfConfig) -> tuple[Any, Any]:
         return vectorizer, vectorizer.fit_transform(texts)
     except ValueError as problem:
         raise StrategyError(
-            f"no word or word pair is in {config.min_count} of the {len(texts)} texts; lower min_count, or check --text"
+            f"no word or word pair is in {config.min_count} of {counted(len(texts), 'text', 'texts')}; lower min_count, or check --text"
         ) from problem
