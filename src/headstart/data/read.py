@@ -170,7 +170,8 @@ def examples_of(
     if strange:
         shown = ", ".join(f"row {i + 1}: {v!r}" for i, v in strange[:5])
         raise DataError(
-            f"{rows.name}: column '{label}': {counted(len(strange), 'label is', 'labels are')} not among {', '.join(known.names)} ({shown})"
+            f"{rows.name}: column '{label}': {counted(len(strange), 'label is', 'labels are')} not among "
+            f"{', '.join(known.names)} ({shown})"
         )
     return matched.examples(known)
 
