@@ -199,8 +199,8 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):
         size = rows_of_size(self.validation_size, len(classes))
         if not 0 < size < len(classes) or not len(rows):
             raise DataError(
-                f"{counted(len(classes), 'text', 'texts')} cannot be split with validation_size={self.validation_size}: "
-                "both parts need texts, and some class needs two of them"
+                f"{counted(len(classes), 'text', 'texts')} cannot be split with "
+                f"validation_size={self.validation_size}: both parts need texts, and some class needs two of them"
             )
         keys = [examples.joined()[r] for r in rows]
         rng = np.random.default_rng(self.seed)
@@ -250,7 +250,8 @@ def _labels(y: Any, texts: int) -> tuple[Labels, npt.NDArray[np.int64], npt.NDAr
     given = column_or_1d(y, warn=True)
     if len(given) != texts:
         raise DataError(
-            f"X and y differ: {counted(texts, 'text', 'texts')} and {counted(len(given), 'label', 'labels')} (inconsistent numbers of samples)"
+            f"X and y differ: {counted(texts, 'text', 'texts')} and {counted(len(given), 'label', 'labels')} "
+            "(inconsistent numbers of samples)"
         )
     blank = [row for row, value in enumerate(given) if plain_value(value) is None]
     if blank:

@@ -58,7 +58,8 @@ def infer(
         contexts = as_texts(context, name="context")
     if len(contexts) != len(given):
         raise DataError(
-            f"{counted(len(given), 'text', 'texts')} and {counted(len(contexts), 'context', 'contexts')}: give one for all, or as many"
+            f"{counted(len(given), 'text', 'texts')} and "
+            f"{counted(len(contexts), 'context', 'contexts')}: give one for all, or as many"
         )
     items = [item_of(text, row, c) for row, (text, c) in enumerate(zip(given, contexts, strict=True), start=1)]
     chosen = task_named(task)

@@ -161,7 +161,8 @@ def refuse_random_weights(
     if missing:
         shown = ", ".join(missing[:_NAMES_SHOWN])
         raise ModelError(
-            f"{folder}: {counted(len(missing), 'weight that config.json asks for is', 'weights that config.json asks for are')} not in the safetensors file ({shown}"
+            f"{folder}: not in the safetensors file, but asked for by config.json: "
+            f"{counted(len(missing), 'weight', 'weights')} ({shown}"
             f"{', ...' if len(missing) > _NAMES_SHOWN else ''}); fetch or save the model again"
         )
 

@@ -52,5 +52,6 @@ def _vectorize(texts: list[str], config: TfidfConfig) -> tuple[Any, Any]:
         return vectorizer, vectorizer.fit_transform(texts)
     except ValueError as problem:
         raise StrategyError(
-            f"no word or word pair is in {config.min_count} of {counted(len(texts), 'text', 'texts')}; lower min_count, or check --text"
+            f"no word or word pair is in {config.min_count} of {counted(len(texts), 'text', 'texts')}; "
+            "lower min_count, or check --text"
         ) from problem
