@@ -286,3 +286,51 @@ def test_fits_are_tracked_below_one_parent(tmp_path: Path, monkeypatch: pytest.M
     assert 0 <= fit.data.metrics["final_macro_f1"] <= 1
     assert {a.path for a in client.list_artifacts(fit.info.run_id)} >= {"record.json", "signature.json"}
     assert {a.path for a in client.list_artifacts(parents[0].info.run_id)} >= {"comparison.json", "best"}
+
+
+def test_a_frozen_encoder_sees_each_text_once_for_all_strategies_seeds_and_comparisons(
+    tmp_path: Path, tiny_encoder: Path
+) -> None:
+    from torch import nn
+
+    seen: list[int] = []
+
+    def see(module: nn.Module, given: Any, _: Any) -> None:
+        if type(module).__name__ == "BertEncoder":
+            seen.append(len(given[0]))
+
+    texts = frame()
+    handle = nn.modules.module.register_module_forward_hook(see)
+    try:
+        for name in ("first", "second"):
+            comparison = headstart.compare(
+                texts, encoder=str(tiny_encoder), strategies=["linear-probe", "boosted"], seeds=3,
+                settings={"boosted": {"trees": 3}}, out=str(tmp_path / name), **FAST,
+            )  # fmt: skip
+            assert [r["status"] for r in comparison.record["strategies"]] == ["ok", "ok"]
+            unique = len(set(texts["text"])) if name == "first" else 0
+            assert sum(seen) == unique
+            seen.clear()
+    finally:
+        handle.remove()
+
+
+def test_a_frozen_model_whose_weights_were_saved_wrongly_is_not_saved(
+    tmp_path: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from headstart.models import frozen
+
+    load = frozen.load_body
+
+    def wrong(folder: Any) -> Any:
+        body = load(folder)
+        body.encoder.layer[0].output.dense.weight.data.mul_(3)
+        return body
+
+    monkeypatch.setattr(frozen, "load_body", wrong)
+    comparison = headstart.compare(
+        frame(), encoder=str(tiny_encoder), strategies=["linear-probe"], out=str(tmp_path / "run"), **FAST
+    )
+    (row,) = comparison.record["strategies"]
+    assert row["status"] == "failed"
+    assert "read back from disk differs" in row["reason"]

@@ -128,6 +128,16 @@ class FeatureExtractor:
         total: torch.Tensor = (states.float() * mask).sum(dim=1)  # (B, T, D) -> (B, D)
         return total / mask.sum(dim=1).clamp(min=1)
 
+    def same_as(self, other: FeatureExtractor, examples: Examples) -> bool:
+        """Whether another extractor has equal weights and settings and cuts the given texts alike."""
+        mine, theirs = self.body.state_dict(), other.body.state_dict()
+        if (self.text, self.layer, mine.keys()) != (other.text, other.layer, theirs.keys()):
+            return False
+        if not all(torch.equal(mine[name], theirs[name]) for name in mine):
+            return False
+        ours, others = (batching.tokenize(e.tokenizer, examples, e.text) for e in (self, other))
+        return len(ours) == len(others) and all(map(np.array_equal, ours.ids, others.ids))
+
     def parameters(self) -> int:
         """Return the number of the encoder's parameters."""
         return sum(p.numel() for p in self.body.parameters())
