@@ -86,6 +86,24 @@ def test_blank_labels_are_the_unlabelled_pool():
     assert len(splits.train) + len(splits.validation) + len(splits.holdout) == 60
 
 
+def test_labeled_rows_that_are_left_over_join_the_pool_without_their_labels(tmp_path):
+    frame = frame_of(100)
+    frame.loc[90:, "label"] = None
+    splits = load(frame, holdout_size=20, labeled=30).splits
+    fitted = {*splits.train.ids, *splits.validation.ids}
+    assert len(fitted) == 30
+    assert splits.unlabeled.ids.tolist() == sorted(set(range(100)) - fitted - set(splits.holdout.ids))
+    assert set(splits.unlabeled.y.tolist()) == {-1}
+    paths = {}
+    for name, size in (("data", 40), ("validation", 20)):
+        paths[name] = str(tmp_path / f"{name}.csv")
+        frame_of(size).assign(text=lambda f, name=name: name + f["text"]).to_csv(paths[name], index=False)
+    given = load_data(DataConfig(**paths, holdout_size=10, labeled=15), seed=0).splits
+    assert len(given.train) + len(given.validation) == 15
+    assert len(given.unlabeled) == 40 - 10 - len(given.train)
+    assert all(text.startswith("data") for text in given.unlabeled.texts)
+
+
 def test_given_files_are_used_as_they_are(tmp_path):
     paths = {}
     for name, size in (("data", 40), ("validation", 10), ("holdout", 12)):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,7 @@ from headstart.data.given import read_given
 from headstart.data.label_checks import check_labels
 from headstart.data.labels import Labels
 from headstart.data.mend import mend
-from headstart.data.rows import ROWS_SHOWN, Given, Rows, row_numbers, text_keys
+from headstart.data.rows import ROWS_SHOWN, Given, Rows, objects, row_numbers, text_keys
 from headstart.data.splits import Ints, draw, rows_of_size, units
 from headstart.errors import DataError, counted
 
@@ -181,10 +182,15 @@ def _split(
             )
             pool = pool.take(~shared)
     available = len(train) + (0 if validation is None else len(validation))
+    before, given_validation = train, validation
     train, validation = _train_and_validation(train, validation, config, seed)
     used = len(train) + len(validation)
     if used < available:
-        notes.append(f"{given.train.name}: {used:,} of {available:,} labeled rows are used (--labeled)")
+        notes.append(
+            f"{given.train.name}: {used:,} of {available:,} labeled rows are used (--labeled); the others join the "
+            "unlabeled ones"
+        )
+        pool = _with_rest(given.train, pool, before, [train] if given_validation is not None else [train, validation])
     elif config.labeled is not None and used < config.labeled:
         notes.append(
             f"{given.train.name}: --labeled {config.labeled:,} asked for, but only "
@@ -192,6 +198,13 @@ def _split(
         )
     parts = {"train": train, "validation": validation, "holdout": none if holdout is None else holdout}
     return parts | {"unlabeled": pool}, tuple(notes)
+
+
+def _with_rest(whole: Rows, pool: Rows, labeled: Rows, used: Sequence[Rows]) -> Rows:
+    """Return the pool with the labeled rows that are not used, their labels taken away, in the order of the file."""
+    rest = np.setdiff1d(labeled.ids, np.concatenate([rows.ids for rows in used]))
+    found = whole.take(np.isin(whole.ids, np.concatenate([pool.ids, rest])))
+    return replace(found, labels=objects([None] * len(found)))
 
 
 def _train_and_validation(train: Rows, validation: Rows | None, config: DataConfig, seed: int) -> tuple[Rows, Rows]:
