@@ -24,6 +24,7 @@ import export_int8  # noqa: E402
 import film_to_hotel  # noqa: E402
 import finance_to_fashion  # noqa: E402
 import frozen_once  # noqa: E402
+import hotel_few_labels  # noqa: E402
 import killed  # noqa: E402
 import page  # noqa: E402
 import predict_killed  # noqa: E402
@@ -31,6 +32,7 @@ import predict_memory  # noqa: E402
 import predict_race  # noqa: E402
 import recipe_race  # noqa: E402
 import same_seed  # noqa: E402
+import setfit_race  # noqa: E402
 import sst2  # noqa: E402
 import useful_arithmetic  # noqa: E402
 
@@ -53,6 +55,7 @@ def comparison(winner: str = "full", **values: float) -> Any:
 MODULES = (
     film_to_hotel, finance_to_fashion, sst2, same_seed, killed, defaults, page, recipe_race, useful_arithmetic,
     frozen_once, demo_sum, cost_growth, predict_race, predict_memory, predict_killed, export_int8,
+    hotel_few_labels, setfit_race,
 )  # fmt: skip
 
 
@@ -76,6 +79,58 @@ def test_claims_of_hotel_are_met_and_missed() -> None:
     bad = comparison(as_is=0.93, full=0.95, tfidf=0.96, lora=0.93, scratch_gru=0.97)
     assert [c.met for c in film_to_hotel.claims_of(bad)] == [False] * 5
     assert film_to_hotel.claims_of(comparison(tfidf=0.9)) == []
+
+
+def test_claims_of_few_labels() -> None:
+    def claims(low: float, seconds: float) -> list[bool]:
+        lead = {"value": low + 0.01, "low": low, "high": low + 0.02, "p_holm": 0.01}
+        worse = {"value": -0.1, "low": -0.2, "high": 0.0, "p_holm": 1.0}
+        against = {"full": {"accuracy": {"gradual": worse, "contrastive": lead}}}
+        return [c.met for c in hotel_few_labels.claims_of(against, {"contrastive": seconds})]
+
+    assert claims(0.001, 60.0) == [True, True]
+    assert claims(0.0, 61.0) == [False, False]
+    assert hotel_few_labels.claims_of({}, {}) == []
+
+
+@pytest.mark.skipif(not (ROOT.parent / "shared" / "data").is_dir(), reason="the shared data folder is not there")
+def test_few_labels_runs_tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "result.json"
+    words = "hotel_few_labels.py --labeled 40 --holdout 60 --seeds 2 --strategies tfidf,tfidf+self-train --quiet"
+    monkeypatch.setattr("sys.argv", [*words.split(), "--json", str(file), "--out", str(tmp_path / "out")])
+    assert hotel_few_labels.main() == 0
+    found = json.loads(file.read_text())
+    leads = found["against"]["tfidf"]["accuracy"]
+    assert list(leads) == ["tfidf+self-train"]
+    accuracy = {row["strategy"]: row["accuracy"][0] for row in found["table"]}
+    assert leads["tfidf+self-train"]["value"] == pytest.approx(accuracy["tfidf+self-train"] - accuracy["tfidf"])
+    assert found["rows"]["unlabeled"] > 10_000
+    assert [notes["pool"] for notes in found["self_train"]["tfidf+self-train"]] == [2000, 2000]
+    assert "`tfidf+self-train` | `tfidf` |" in page._leads(found["against"])
+
+
+def test_pairs_of_the_race_are_those_of_setfits_shape() -> None:
+    y = np.arange(30) % 2
+    options = SimpleNamespace(seed=0, steps=5)
+    ours, theirs = (list(draw(y, options)) for draw in (setfit_race.same_pairs, setfit_race.other_pairs))
+    for steps in (ours, theirs):
+        assert len(steps) == 5
+        for first, second, same in steps:
+            assert len(first) == len(second) == len(same) == setfit_race.PAIRS
+            np.testing.assert_array_equal(same, y[first] == y[second])
+            assert same.sum() == setfit_race.PAIRS // 2
+    assert all(len({*first, *second}) <= setfit_race.TEXTS for first, second, _ in ours)
+    pairs = [(int(a), int(b)) for first, second, _ in theirs for a, b in zip(first, second, strict=True)]
+    assert len(set(pairs)) == len(pairs)  # none again before all were drawn
+
+
+def test_race_against_setfit_takes_the_median() -> None:
+    def runs(seconds: list[float], accuracy: float) -> list[dict[str, float]]:
+        return [{"seconds": s, "accuracy": accuracy} for s in seconds]
+
+    found = setfit_race.summary({"ours": runs([10, 5, 10], 0.9), "same_pairs": runs([20, 20, 35], 0.92)})
+    assert (found["ratios"], found["ratio"]) == ({"same_pairs": [2.0, 4.0, 3.5]}, {"same_pairs": 3.5})
+    assert [c.met for c in setfit_race.claims_of(found)] == [True, False]
 
 
 def test_claims_of_fashion() -> None:
