@@ -123,9 +123,6 @@ def _serving(request: Request) -> Serving:
     return found
 
 
-_Here = Annotated[Serving, Depends(_serving)]
-
-
 def _wrong(*codes: int) -> dict[int | str, dict[str, Any]]:
     return {code: _WRONG[code] for code in codes}
 
@@ -136,8 +133,9 @@ def _wrong(*codes: int) -> dict[int | str, dict[str, Any]]:
     responses=_wrong(400, 401, 404, 408, 413, 422, 503),
     summary="Label texts",
 )
-async def predict(body: Annotated[bodies.PredictRequest, Body()], here: _Here, request: Request) -> Response:
+async def predict(body: Annotated[bodies.PredictRequest, Body()], request: Request) -> Response:
     """Label one text or a list of texts."""
+    here = _serving(request)
     try:
         served = here.shelf.choose(body.model, body.version)
         examples = bodies.examples_of_request(served.model, body.texts, here.limits)
@@ -157,8 +155,9 @@ async def predict(body: Annotated[bodies.PredictRequest, Body()], here: _Here, r
 
 
 @_routes.get("/models", response_model=bodies.ModelList, responses=_wrong(400, 401), summary="The models served now")
-async def models(here: _Here) -> Response:
+async def models(request: Request) -> Response:
     """Say which models are served, what they read, and how good they were on rows they were not fitted on."""
+    here = _serving(request)
     cards = [served.card() for served in here.shelf]
     return JSONResponse({"models": cards, "limits": here.limits.model_dump()})
 
@@ -169,9 +168,9 @@ async def models(here: _Here) -> Response:
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **_wrong(400, 401)},
     summary="Counters for Prometheus",
 )
-async def metrics_page(here: _Here) -> Response:
+async def metrics_page(request: Request) -> Response:
     """Return counters in Prometheus's text format."""
-    return Response(here.metrics.page(), media_type="text/plain; version=0.0.4")
+    return Response(_serving(request).metrics.page(), media_type="text/plain; version=0.0.4")
 
 
 _open = APIRouter()
@@ -184,9 +183,9 @@ async def health() -> Response:
 
 
 @_open.get("/ready", response_model=bodies.State, responses=_wrong(400, 503), summary="Whether texts are labeled")
-async def ready(here: _Here) -> Response:
+async def ready(request: Request) -> Response:
     """Say whether texts sent now would be labeled."""
-    if not here.batcher.running:
+    if not _serving(request).batcher.running:
         return problem(503, "no texts are labeled: the server stops", headers={"retry-after": "1"})
     return JSONResponse({"status": "ready"})
 

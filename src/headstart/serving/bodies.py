@@ -114,7 +114,7 @@ class State(BaseModel):
 
 
 def examples_of_request(model: Model, texts: str | list[str | dict[str, Cell]], limits: Limits) -> Examples:
-    """Return the texts of a request as the model reads them.
+    """Return the texts of a request as the model reads them: as `Model.examples` does with a table, but sooner.
 
     Raises:
         DataError: too many or too long texts, columns that are missing, or numbers that no column can hold.
@@ -131,8 +131,17 @@ def examples_of_request(model: Model, texts: str | list[str | dict[str, Cell]], 
         for name in wanted:
             cells[name].append(_cell(row.get(name), name, number, limits, faults))
     if faults:
-        raise DataError(faults[:10] if len(faults) <= 10 else [*faults[:10], f"{len(faults) - 10} more such faults"])
-    return model.examples(pd.DataFrame({name: pd.Series(values, dtype=object) for name, values in cells.items()}))
+        raise DataError(faults if len(faults) <= 10 else [*faults[:10], f"{len(faults) - 10} more such faults"])
+    first, *second = ([_text(value) for value in cells[name]] for name in columns)
+    # Cells keep the type they came with, whatever the other requests of a batch hold.
+    table = pd.DataFrame({name: pd.Series(cells[name], dtype=object) for name in features}) if features else None
+    return Examples.of(first, pairs=second[0] if second else None, columns=table)
+
+
+def _text(value: Cell) -> str:
+    if isinstance(value, str):
+        return value
+    return "" if value is None or value != value else str(value)  # NaN is not equal to itself
 
 
 def _row(item: str | dict[str, Cell], wanted: list[str], number: int, faults: list[str]) -> dict[str, Cell]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import os
 from collections.abc import Mapping
@@ -60,6 +61,7 @@ class ServingSettings(BaseModel):
         return self
 
 
+@functools.lru_cache(maxsize=256)
 def is_loopback(host: str) -> bool:
     """Say whether a host name or address means this machine only."""
     try:
