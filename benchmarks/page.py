@@ -130,6 +130,25 @@ _SECTIONS = (
         "Seconds and memory against the number of texts, their length and the number of strategies.",
         "python benchmarks/cost_growth.py --json benchmarks/results/cost_growth.json",
     ),
+    Section(
+        "serve_load",
+        "A server under load",
+        "Ours, `mlflow models serve` and a plain handler around a pipeline: 32 connections, one sentence per request; "
+        "then an alias of the registry is moved under the same load.",
+        "python benchmarks/serve_load.py --json benchmarks/results/serve_load.json",
+    ),
+    Section(
+        "serve_fuzz",
+        "20,000 requests that nobody should send",
+        "Made up from the server's description, and mutated; memory is sampled.",
+        "python benchmarks/serve_fuzz.py --json benchmarks/results/serve_fuzz.json",
+    ),
+    Section(
+        "serve_start",
+        "From starting a server to its first answer",
+        "A fresh process on a model of MiniLM's size, five times.",
+        "python benchmarks/serve_start.py --json benchmarks/results/serve_start.json",
+    ),
 )
 _BENCHMARKS_HEAD = """# Benchmarks
 

@@ -32,6 +32,9 @@ import predict_memory  # noqa: E402
 import predict_race  # noqa: E402
 import recipe_race  # noqa: E402
 import same_seed  # noqa: E402
+import serve_fuzz  # noqa: E402
+import serve_load  # noqa: E402
+import serve_start  # noqa: E402
 import setfit_race  # noqa: E402
 import sst2  # noqa: E402
 import useful_arithmetic  # noqa: E402
@@ -55,12 +58,13 @@ def comparison(winner: str = "full", **values: float) -> Any:
 MODULES = (
     film_to_hotel, finance_to_fashion, sst2, same_seed, killed, defaults, page, recipe_race, useful_arithmetic,
     frozen_once, demo_sum, cost_growth, predict_race, predict_memory, predict_killed, export_int8,
+    serve_fuzz, serve_load, serve_start,
     hotel_few_labels, setfit_race,
 )  # fmt: skip
 
 
 def test_no_script_is_left_out() -> None:
-    assert {module.__name__ for module in MODULES} == {f.stem for f in FOLDER.glob("*.py")} - {"common"}
+    assert {module.__name__ for module in MODULES} == {f.stem for f in FOLDER.glob("*.py")} - {"common", "servers"}
 
 
 @pytest.mark.parametrize("module", MODULES, ids=[m.__name__ for m in MODULES])
@@ -333,3 +337,33 @@ def test_page_shows_what_a_result_holds(tmp_path: Path) -> None:
     assert "2026-01-02, P, 2 cores" in text
     assert "| 3 | 1 |" in text
     assert text.count("No results yet") == len(page._SECTIONS) - 1
+
+
+def test_claims_of_load_are_against_the_better_handler() -> None:
+    def one(rate: float, p50: float, p99: float, lost: int = 0) -> dict[str, float]:
+        return {"rate": rate, "p50_ms": p50, "p99_ms": p99, "not_200": lost, "broken": 0}
+
+    plain = {"plain def": one(50, 600, 900), "plain async def": one(100, 300, 400), "mlflow": one(20, 1, 2)}
+    good = plain | {"headstart": one(400, 80, 200)}
+    assert [c.met for c in serve_load.claims_of(good, one(300, 1, 1) | {"switches": 20}, 20)] == [True] * 4
+    slow = plain | {"headstart": one(399, 80, 301)}
+    assert [c.met for c in serve_load.claims_of(slow, one(300, 1, 1, 1) | {"switches": 19}, 20)] == [False] * 4
+
+
+def test_claims_of_fuzzing() -> None:
+    from collections import Counter
+
+    level, growing = [100] * 40, [100 + i for i in range(40)]
+    fine = serve_fuzz.claims_of(Counter({200: 5, 422: 4, 503: 3, "raw: 400": 1}), level, alive=True, same=True)
+    assert [c.met for c in fine] == [True] * 4
+    bad = serve_fuzz.claims_of(Counter({200: 5, 500: 1}), growing, alive=False, same=False)
+    assert [c.met for c in bad] == [False] * 4
+
+
+def test_mutated_bodies_are_the_same_for_the_same_seed() -> None:
+    import random
+
+    real = ["one text", "another text", *map(str, range(10))]
+    one, two = ([serve_fuzz.body_of(random.Random(seed), real) for seed in range(200)] for _ in range(2))
+    assert one == two
+    assert len(set(one)) > 100

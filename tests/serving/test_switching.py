@@ -13,10 +13,9 @@ from stands import open_model, save, texts
 
 from headstart.errors import ConfigError, ModelError
 from headstart.models.folder import Model
-from headstart.serving import server
 from headstart.serving.app import create_app
 from headstart.serving.settings import ServingSettings
-from headstart.serving.shelf import FolderPlace, Shelf, Wanted, wanted
+from headstart.serving.shelf import Shelf, Wanted, wanted
 from headstart.serving.switching import Follower, opened
 
 
@@ -183,15 +182,44 @@ def test_a_request_keeps_the_model_it_came_with(folders):
     np.testing.assert_allclose(asyncio.run(main()), expected)
 
 
-def test_names_and_versions_of_what_is_given(tmp_path):
-    found = wanted(
-        ["runs/reviews/best", "runs/reviews"], ["topics=a=b", "reviews=c"], lambda m: (None, FolderPlace(m, "1"), None)
-    )
-    assert [(w.name, w.place.version()) for w in found] == [
-        ("reviews", "1"), ("reviews", "2"), ("topics", "1"), ("reviews", "3"),
+def test_names_and_versions_of_what_is_given():
+    found = wanted(["runs/reviews/best", "runs/reviews"], ["topics=a=b", "reviews=c"])
+    assert [(w.name, w.place.version(), w.alias) for w in found] == [
+        ("reviews", "1", None), ("reviews", "2", None), ("topics", "1", None), ("reviews", "3", None),
+    ]  # fmt: skip
+    found = wanted(["models:/films@champion", "models:/films/3", "models:/films/latest"], ["x=models:/films@next"])
+    assert [(w.name, w.alias) for w in found] == [
+        ("films", "champion"), ("films", None), ("films", "latest"), ("x", "next"),
     ]  # fmt: skip
     for wrong in ("topics", "=a", "a="):
         with pytest.raises(ConfigError, match="NAME=MODEL"):
-            wanted([], [wrong], server.find)
+            wanted([], [wrong])
     with pytest.raises(ConfigError, match="no model"):
-        wanted([], [], server.find)
+        wanted([], [])
+    with pytest.raises(ConfigError, match="names no registered model"):
+        wanted(["models:/films"], [])
+
+
+def test_an_alias_of_the_registry_is_followed(folders, tmp_path, monkeypatch):
+    from headstart.registry.registering import register
+    from headstart.registry.store import Registry
+
+    uri = f"sqlite:///{tmp_path / 'registry.db'}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    registry = Registry.open(uri)
+    one, two = (register(registry, str(folders[v]), "films").number for v in ("1", "2"))
+    registry.point("films", "champion", one)
+    (entry,) = wanted(["models:/films@champion"], [])
+    first = opened(entry, open_model)
+    shelf = Shelf([first])
+    told = []
+    follower = Follower(
+        entry, first, shelf, open_model, tell=lambda event, **about: told.append((event, about)), poll_seconds=1
+    )
+    assert not asyncio.run(follower.look())
+    registry.point("films", "champion", two)
+    assert asyncio.run(follower.look())
+    assert [event for event, _ in told] == ["switched"]
+    assert shelf.choose("films", "champion").version == str(two)
+    expected = open_model(folders["2"]).predict_proba(texts(4))
+    np.testing.assert_allclose(shelf.choose(None, None).model.predict_proba(texts(4)), expected)

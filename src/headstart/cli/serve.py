@@ -16,11 +16,18 @@ headstart serve runs/reviews/best
 
 headstart serve --name reviews=runs/reviews/best --name topics=runs/topics/best --port 9000
 
+headstart serve models:/reviews@champion
+
 headstart serve runs/reviews/best --host 0.0.0.0 --token-file token.txt
 """
 _FIELDS = ServingSettings.model_fields
 Models = Annotated[
-    list[str] | None, typer.Argument(metavar="MODEL...", help="Model folders, or folders of comparisons (the winner).")
+    list[str] | None,
+    typer.Argument(
+        metavar="MODEL...",
+        help="Model folders, folders of comparisons (the winner), or registered models (models:/NAME@ALIAS), which are "
+        "followed when the alias moves.",
+    ),
 ]
 Names = Annotated[
     list[str] | None,
@@ -54,9 +61,11 @@ def serve(
     max_waiting: Annotated[int, _option("max_waiting", "N")] = _FIELDS["max_waiting"].default,
     max_batch: Annotated[int, _option("max_batch", "N")] = _FIELDS["max_batch"].default,
     log_texts: Annotated[bool, typer.Option("--log-texts", help=_FIELDS["log_texts"].description)] = False,
+    poll_seconds: Annotated[float, _option("poll_seconds", "SECONDS", "Address")] = _FIELDS["poll_seconds"].default,
     quiet: running.Quiet = False,
     device: running.Device = "auto",
     precision: running.Precision = "auto",
+    engine: running.Engine = "auto",
     threads: running.Threads = None,
 ) -> None:
     """Answer HTTP requests with models, and show a page to try them on.
@@ -71,12 +80,13 @@ def serve(
     given = {
         "host": host, "port": port, "max_body_bytes": max_body_bytes, "max_texts": max_texts,
         "max_characters": max_characters, "max_waiting": max_waiting, "max_batch": max_batch, "log_texts": log_texts,
+        "poll_seconds": poll_seconds,
     }  # fmt: skip
     settings = settings_of(given, token_file)
-    entries = wanted(models or (), name or (), server.find)
+    entries = wanted(models or (), name or ())
     running.use_threads(threads)
     told = (lambda line: None) if quiet else running.note
-    server.serve(entries, settings, device=device, precision=precision, told=told)
+    server.serve(entries, settings, device=device, precision=precision, engine=engine, told=told)
 
 
 def settings_of(given: dict[str, Any], token_file: str | None) -> ServingSettings:

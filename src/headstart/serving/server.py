@@ -8,7 +8,7 @@ from pathlib import Path
 
 from headstart.errors import ConfigError, MissingExtraError
 from headstart.serving.settings import ServingSettings
-from headstart.serving.shelf import FolderPlace, Place, Shelf, Wanted
+from headstart.serving.shelf import Shelf, Wanted
 
 _BACKLOG = 2048
 _STOP_SECONDS = 60  # requests that run when the server is told to stop may take so long
@@ -37,19 +37,13 @@ def listener(settings: ServingSettings) -> socket.socket:
     return bound
 
 
-def find(model: str) -> tuple[str | None, Place, str | None]:
-    """Return a model's own name, where it is, and the alias it is followed by."""
-    from headstart.models.predicting import model_folder
-
-    return None, FolderPlace(model_folder(model), "1"), None
-
-
 def serve(
     wanted: Sequence[Wanted],
     settings: ServingSettings,
     *,
     device: str = "auto",
     precision: str = "auto",
+    engine: str = "auto",
     told: Callable[[str], None] = lambda line: None,
 ) -> None:
     """Serve models until a signal says stop; requests that run then are finished.
@@ -59,6 +53,7 @@ def serve(
         settings: where, and with what limits.
         device: ``auto`` or a torch device name.
         precision: ``auto``, ``float32`` or ``bfloat16``.
+        engine: ``auto``, ``torch`` or ``onnx``.
         told: told of the address, in words.
 
     Raises:
@@ -74,20 +69,21 @@ def serve(
         from headstart.serving.observing import Metrics, log_config
     except ImportError as problem:
         raise MissingExtraError("serving", "`headstart serve`") from problem
-    from headstart.models.folder import Model, load
+    from headstart.models.folder import Model
+    from headstart.models.predicting import open_model
     from headstart.models.runtime import choose_runtime
     from headstart.serving.switching import Follower, opened
 
     with listener(settings) as bound:
         runtime = choose_runtime(device, precision)
 
-        def open_model(folder: Path) -> Model:
-            return load(folder, runtime=runtime)
+        def open_folder(folder: Path) -> Model:
+            return open_model(folder, runtime, engine=engine)
 
-        served = [opened(entry, open_model) for entry in wanted]
+        served = [opened(entry, open_folder) for entry in wanted]
         shelf, metrics = Shelf(served), Metrics()
         followers = [
-            Follower(entry, now, shelf, open_model, tell=metrics.event, poll_seconds=settings.poll_seconds)
+            Follower(entry, now, shelf, open_folder, tell=metrics.event, poll_seconds=settings.poll_seconds)
             for entry, now in zip(wanted, served, strict=True)
             if entry.alias is not None
         ]
@@ -95,7 +91,7 @@ def serve(
         host, port = bound.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         names = ", ".join(f"{s.name} (version {s.version})" for s in served)
-        told(f"serving {names} on http://{shown}:{port}/ in {runtime.precision}; Ctrl-C stops")
+        told(f"serving {names} on http://{shown}:{port}/; Ctrl-C stops")
         config = uvicorn.Config(
             app,
             log_config=log_config(),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,8 +12,11 @@ from typing import Any, Protocol
 from headstart.errors import ConfigError, HeadstartError, unknown_name
 from headstart.models.folder import Model
 from headstart.models.predicting import columns_read
+from headstart.registry.names import LATEST, Reference, is_registered, parse
+from headstart.registry.resolving import current_version, resolve
 
-_INNER_FOLDERS = ("best", "model")
+_INNER_FOLDERS = ("best", "model", "onnx")
+_UNCUT = ("majority", "tfidf")
 
 
 class UnknownModelError(HeadstartError):
@@ -46,6 +49,41 @@ class FolderPlace:
     def folder(self, version: str) -> Path:
         """Return the folder."""
         return self.path
+
+
+@dataclass(frozen=True)
+class RegisteredPlace:
+    """A version of a registered model, or the version that an alias of it points to.
+
+    Attributes:
+        reference: as the user named it.
+    """
+
+    reference: Reference
+
+    def version(self) -> str:
+        """Return the number of the version that is meant now, by one request to the registry."""
+        return str(current_version(str(self.reference)))
+
+    def folder(self, version: str) -> Path:
+        """Return the folder of a version, fetched where it lies on a server."""
+        return resolve(str(Reference(self.reference.name, int(version))))
+
+
+def find(model: str) -> tuple[str | None, Place, str | None]:
+    """Return what a model is called where it lies, its place, and the alias by which it is followed.
+
+    Args:
+        model: a folder, which has no name of its own, or ``models:/NAME@ALIAS``, ``/VERSION`` or ``/latest``.
+
+    Raises:
+        ConfigError: it begins with ``models:/`` and is none of these.
+    """
+    if not is_registered(model):
+        return None, FolderPlace(Path(model), "1"), None
+    reference = parse(model)
+    moving = None if reference.version is not None else reference.alias or LATEST
+    return reference.name, RegisteredPlace(reference), moving
 
 
 @dataclass(frozen=True)
@@ -94,7 +132,7 @@ class Served:
             "labels": list(self.model.labels.values),
             "text_columns": columns_read(self.model)[0],
             "feature_columns": columns_read(self.model)[1],
-            "max_length": int(card["text"]["max_length"]) if card["kind"] in ("network", "frozen") else None,
+            "max_length": int(card["text"]["max_length"]) if card["kind"] not in _UNCUT else None,
             "truncate": str(card["text"]["truncate"]),
             "parameters": self.model.classifier.parameters(),
             "metrics": dict(metrics.get("holdout_intervals") or {}),
@@ -143,15 +181,12 @@ class Shelf:
         self._served = tuple(new if s is old else s for s in self._served)
 
 
-def wanted(
-    models: Sequence[str], named: Sequence[str], find: Callable[[str], tuple[str | None, Place, str | None]]
-) -> list[Wanted]:
+def wanted(models: Sequence[str], named: Sequence[str]) -> list[Wanted]:
     """Return what is to be served; models of one name without versions of their own are numbered from 1.
 
     Args:
         models: folders or ``models:/NAME@alias``.
         named: the same as ``NAME=MODEL``.
-        find: turns one of them into its own name (None for a folder), where it is, and its alias.
 
     Raises:
         ConfigError: none is given, a name is empty, or a name and version are given twice.
