@@ -192,6 +192,15 @@ def test_texts_that_were_cut_are_counted_on_stderr(models):
     assert call(*own, LONG, "--quiet")[2] == ""
 
 
+def test_a_registered_model_is_asked_of_the_registry(tmp_path, monkeypatch):
+    pytest.importorskip("mlflow", reason="needs headstart[mlflow]")
+    monkeypatch.chdir(tmp_path)
+    code, found, err = call("--task", "sentiment", "--model", "models:/reviews@champion", "a film")
+    assert (code, found) == (2, [])
+    assert "reviews" in err
+    assert "hub" not in err
+
+
 def test_wrong_command_lines(models, tmp_path):
     own = ("--task", "sentiment", "--model", models["sentiment"])
     assert "exactly one" in call(*own)[2]

@@ -42,7 +42,10 @@ TaskName = Annotated[str, typer.Option("--task", metavar="NAME", help=", ".join(
 Model = Annotated[
     str,
     typer.Option(
-        "--model", metavar="NAME|FOLDER", help="Hub name, folder or catalog name.", autocompletion=completion.model
+        "--model",
+        metavar="NAME|FOLDER",
+        help="Hub name, folder, catalog name or registered model (models:/NAME@ALIAS).",
+        autocompletion=completion.model,
     ),
 ]
 File = Annotated[
@@ -140,7 +143,8 @@ def infer(
     note = (lambda line: None) if quiet else running.note
     items = _items(texts or [], file, text, context, needs_context=chosen.takes_context, note=note)
     running.use_threads(threads)
-    done = results(chosen, items, options, model=model, revision=revision, device=device, precision=precision)
+    place = running.place_of(model)
+    done = results(chosen, items, options, model=place, revision=revision, device=device, precision=precision)
     cut = _print(done)
     if cut:
         note(f"{counted(cut, 'text is', 'texts are')} longer than the model reads: see cut_tokens")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from headstart.cli import completion
+from headstart.cli import completion, running
 from headstart.cli.lazy import single
 from headstart.cli.tables import line, show, table
 from headstart.errors import counted
@@ -77,7 +77,7 @@ def inspect(
     """
     from headstart.models.inspecting import find, pieces, tensors
 
-    found = find(_place(model), revision)
+    found = find(running.place_of(model), revision)
     record: dict[str, Any] = found.about()
     if tokens is not None:
         made, limit = pieces(found, tokens, max_length)
@@ -90,7 +90,7 @@ def inspect(
     if against is not None:
         from headstart.models.movement import movement
 
-        moved = movement(found, find(_place(against)))
+        moved = movement(found, find(running.place_of(against)))
         record["against"] = {"name": against, **_moved_json(moved)}
         shown.append(lambda: _show_movement(moved, model, against))
     if json_:
@@ -98,12 +98,6 @@ def inspect(
         return
     for one in shown:
         one()
-
-
-def _place(model: str) -> str:
-    from headstart.registry import is_registered, resolve
-
-    return str(resolve(model)) if is_registered(model) else model
 
 
 def _totals(stored: Sequence[Tensor]) -> dict[str, int]:

@@ -211,7 +211,10 @@ def _tell(setup: Setup, reporter: Reporter) -> None:
         reporter.warn("classes are weighted: predicted probabilities shift towards the heavier classes")
     rates = ", ".join(f"{name} {rate:.0f}" for name, rate in setup.runtime.product_rates.items())
     measured = f" (measured, GFLOP/s: {rates})" if rates else ""
-    reporter.say(f"arithmetic: {setup.runtime.precision} on {setup.runtime.device}, {setup.threads} threads{measured}")
+    reporter.say(
+        f"arithmetic: {setup.runtime.precision} on {setup.runtime.device}, "
+        f"{counted(setup.threads, 'thread', 'threads')}{measured}"
+    )
 
 
 def cut_shares(setup: Setup) -> dict[str, float] | None:

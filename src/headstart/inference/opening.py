@@ -13,7 +13,7 @@ from headstart.errors import ModelError
 from headstart.inference.task import NO_LIMIT, Item, Result, batches
 from headstart.models.batching import SCORING_TOKENS
 from headstart.models.checkpoint import loading, quiet_transformers, refuse_random_weights
-from headstart.models.encoders import Encoder, find_encoder, load_config, load_tokenizer
+from headstart.models.encoders import Encoder, find_encoder, load_config, load_tokenizer, load_weights
 from headstart.models.predicting import model_folder
 from headstart.models.runtime import Runtime, seeded
 
@@ -123,16 +123,7 @@ def open_for(place: Place) -> Opened:
     tokenizer = load_tokenizer(encoder.folder, slow_too=place.kind == "Seq2SeqLM")
     auto = getattr(transformers, f"AutoModelFor{place.kind}")
     with seeded(0), loading(encoder.folder):
-        model, info = auto.from_pretrained(
-            str(encoder.folder),
-            config=config,
-            dtype=torch.float32,
-            local_files_only=True,
-            use_safetensors=True,
-            trust_remote_code=False,
-            ignore_mismatched_sizes=True,
-            output_loading_info=True,
-        )
+        model, info = load_weights(auto, encoder.folder, config)
     refuse_random_weights(encoder.folder, info, ours=set(), pooler_may_lack=False)
     limit = min(encoder.token_limit(), int(tokenizer.model_max_length or NO_LIMIT))
     if limit < NO_LIMIT:

@@ -216,17 +216,33 @@ def load_body(folder: Path | str) -> Any:
     config = load_config(folder)
     kind = GruModel if config.model_type == GruConfig.model_type else AutoModel
     with seeded(0), loading(folder):
-        model, info = kind.from_pretrained(
-            str(folder),
-            config=config,
-            dtype=torch.float32,
-            local_files_only=True,
-            use_safetensors=True,
-            ignore_mismatched_sizes=True,
-            output_loading_info=True,
-        )
+        model, info = load_weights(kind, folder, config)
     refuse_random_weights(folder, info, ours=set())
     return model.eval()
+
+
+def load_weights(kind: Any, folder: Path | str, config: Any) -> tuple[Any, dict[str, Any]]:
+    """Load a model of a transformers class in float32: safetensors only, no code, nothing from the network.
+
+    Args:
+        kind: a model class, or an ``AutoModelFor...``.
+        folder: the checkpoint.
+        config: its configuration, perhaps changed.
+
+    Returns:
+        The model, and what transformers says of keys that were missing or of other shapes (see
+        `checkpoint.refuse_random_weights`).
+    """
+    model, info = kind.from_pretrained(
+        str(folder),
+        config=config,
+        dtype=torch.float32,
+        local_files_only=True,
+        use_safetensors=True,
+        ignore_mismatched_sizes=True,
+        output_loading_info=True,
+    )
+    return model, dict(info)
 
 
 def load_classifier(
@@ -255,15 +271,7 @@ def load_classifier(
     kind = _classifier_class(config)
     with seeded(seed), loading(folder):
         fresh_model = kind.from_config(config) if hasattr(kind, "from_config") else kind(config)
-        model, info = kind.from_pretrained(
-            str(folder),
-            config=config,
-            dtype=torch.float32,
-            local_files_only=True,
-            use_safetensors=True,
-            ignore_mismatched_sizes=True,
-            output_loading_info=True,
-        )
+        model, info = load_weights(kind, folder, config)
     head = set() if keep_head else set(head_parameters(model))
     refuse_random_weights(folder, info, ours=head)
     fresh = (set(info["missing_keys"]) | head) & {name for name, _ in model.named_parameters()}
