@@ -149,6 +149,32 @@ _SECTIONS = (
         "A fresh process on a model of MiniLM's size, five times.",
         "python benchmarks/serve_start.py --json benchmarks/results/serve_start.json",
     ),
+    Section(
+        "predict_race",
+        "Labeling against the pipeline",
+        "20,000 phrases of SST-2, from file to file, against transformers' `pipeline(..., batch_size=32)`, in turn. "
+        "Explained in [prediction.md](prediction.md).",
+        "python benchmarks/predict_race.py --json benchmarks/results/predict_race.json",
+    ),
+    Section(
+        "predict_memory",
+        "Memory of labeling a large file",
+        "1,000,000 rows against 100,000, a tiny classifier, peak memory of the process.",
+        "python benchmarks/predict_memory.py --json benchmarks/results/predict_memory.json",
+    ),
+    Section(
+        "predict_killed",
+        "Labeling killed ten times",
+        "200,000 rows, `kill -9` at random moments, the same command again.",
+        "python benchmarks/predict_killed.py --json benchmarks/results/predict_killed.json",
+    ),
+    Section(
+        "export_int8",
+        "int8 export",
+        "MiniLM fine-tuned on hotel remarks and on SST-2, exported to int8, against torch. "
+        "Explained in [export.md](export.md).",
+        "python benchmarks/export_int8.py --json benchmarks/results/export_int8.json",
+    ),
 )
 _BENCHMARKS_HEAD = """# Benchmarks
 

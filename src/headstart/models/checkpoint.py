@@ -47,6 +47,10 @@ _UNSAFE_SUFFIXES = frozenset(
 _UNSAFE_BEGINNINGS = (*(b"\x80" + bytes([protocol]) for protocol in (2, 3, 4, 5)), b"PK\x03\x04", b"\x93NUMPY")
 
 
+# Settings by which a tokenizer finds its files; others (special_tokens_map_file) only tell where it once came from.
+_READ_BY_NAME = ("vocab_file", "merges_file", "spm_file", "tokenizer_file")
+
+
 def refuse_unsafe(folder: Path) -> None:
     """Refuse a model folder that holds what could run code or lead out of it, whether it would be read or not.
 
@@ -91,7 +95,7 @@ def _check_settings(file: Path, folder: Path) -> None:
         raise ModelError(f"{folder} wants to run code of its own (auto_map in {name}); it is not loaded")
     if "base_model_name_or_path" in settings:
         raise ModelError(f"{folder}: {name} is an adapter to a model elsewhere; merge it first (merge_and_unload)")
-    named = [v for k, v in settings.items() if k.endswith("_file") and isinstance(v, str)]
+    named = [settings[k] for k in _READ_BY_NAME if isinstance(settings.get(k), str)]
     for part in (settings.get("weight_map"), settings.get("about")):
         named += [v for v in part.values() if isinstance(v, str)] if isinstance(part, dict) else []
     for value in named:

@@ -1,0 +1,102 @@
+"""A scan of every file that a comparison, an export and a prediction write: none is a pickle, none runs code."""
+
+from __future__ import annotations
+
+import json
+import pickletools
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from conftest import QUICK, separable_texts
+
+STRATEGIES = ("majority", "tfidf", "scratch-gru", "linear-probe", "boosted", "full", "lora")
+_KNOWN = {".json", ".jsonl", ".safetensors", ".cbm", ".onnx", ".parquet", ".csv", ".txt", ".jinja", ".html", ".db"}
+
+
+def pickle_in(raw: bytes) -> str | None:
+    """Return what makes bytes a pickle or a container of pickles, or None."""
+    if raw[:2] == b"PK" or b"PK\x03\x04" in raw[:64]:
+        return "a zip archive (torch.save, npz)"
+    if raw[:6] == b"\x93NUMPY" and b"'O'" in raw[:128]:
+        return "a NumPy array of objects"
+    if raw[:2] in (b"\x1f\x8b", b"BZ", b"x\x9c", b"\xfd7") or raw[:4] == b"ZF0x":
+        return "compressed, as joblib does"
+    if raw[:1] == b"\x80" and 2 <= raw[1] <= 5:
+        return "a pickle of protocol 2 to 5"
+    try:
+        if list(pickletools.genops(raw)):
+            return "a pickle of protocol 0 or 1"
+    except Exception:  # anything else is no pickle
+        return None
+    return None
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Path) -> Path:
+    """Folder of all that a comparison with every kind of model, a prediction and an export leave behind."""
+    pytest.importorskip("catboost")
+    pytest.importorskip("onnxruntime")
+    import headstart
+    from headstart.models.exporting import export_model
+    from headstart.models.labeling import predict_file
+    from headstart.models.predicting import open_model
+
+    folder = tmp_path_factory.mktemp("written")
+    texts, y = separable_texts(90, seed=2)
+    frame = pd.DataFrame({"text": texts, "label": [("neg", "pos")[c] for c in y]})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HEADSTART_CACHE", str(folder / "cache"))
+        headstart.compare(
+            frame, strategies=list(STRATEGIES), encoder=str(tiny_encoder), max_length=32, keep_models=True,
+            settings={n: {**values, **({"epochs": 2} if "epochs" in values else {})} for n, values in QUICK.items()
+                      if n in STRATEGIES},
+            out=str(folder / "run"), precision="float32", tracking=False,
+        )  # fmt: skip
+    models = {p.parent.parent.parent.name: p.parent for p in folder.glob("run/fits/*/*/model/headstart.json")}
+    assert set(models) == set(STRATEGIES)
+    frame.loc[3, "text"] = None
+    frame.to_csv(folder / "in.csv", index=False)
+    for name, model in models.items():
+        for suffix in (".csv", ".jsonl", ".parquet"):
+            predict_file(open_model(model), folder / "in.csv", folder / f"{name}{suffix}")
+    for name in ("full", "linear-probe", "scratch-gru"):
+        export_model(models[name], folder / f"onnx-{name}")
+    return folder
+
+
+def test_no_file_is_a_pickle(written):
+    files = [p for p in written.rglob("*") if p.is_file()]
+    assert len(files) > 60
+    found = {str(p.relative_to(written)): pickle_in(p.read_bytes()) for p in files}
+    assert {name: what for name, what in found.items() if what} == {}
+    assert not [p for p in files if zipfile.is_zipfile(p)]
+
+
+def test_every_file_is_of_a_kind_that_is_known(written):
+    cache = written / "cache"
+    others = {p.suffix for p in written.rglob("*") if p.is_file() and not p.is_relative_to(cache)} - _KNOWN
+    assert others == set()
+    for file in written.rglob("*.json"):
+        assert json.loads(file.read_text(encoding="utf-8")) is not None
+
+
+def test_the_scan_finds_what_it_looks_for(tmp_path):
+    import pickle
+
+    import joblib
+    import torch
+
+    torch.save({"a": torch.zeros(2)}, tmp_path / "a.pt")
+    np.savez(tmp_path / "b.npz", a=np.zeros(2))
+    np.save(tmp_path / "c.npy", np.asarray([{}], dtype=object))
+    joblib.dump({"a": 1}, tmp_path / "d.joblib", compress=3)
+    for protocol in range(6):
+        (tmp_path / f"e{protocol}.bin").write_bytes(pickle.dumps({"a": [1]}, protocol=protocol))
+    assert all(pickle_in(p.read_bytes()) for p in tmp_path.iterdir() if p.is_file())
+    assert pickle_in(b'{"a": 1}') is None
+    np.save(tmp_path / "plain.npy", np.zeros(3))
+    assert pickle_in((tmp_path / "plain.npy").read_bytes()) is None
