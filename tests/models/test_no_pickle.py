@@ -16,14 +16,17 @@ from conftest import QUICK, separable_texts
 STRATEGIES = ("majority", "tfidf", "scratch-gru", "linear-probe", "boosted", "full", "lora")
 _KNOWN = {".json", ".jsonl", ".safetensors", ".cbm", ".onnx", ".parquet", ".csv", ".txt", ".jinja", ".html", ".db"}
 
+# gzip, bzip2, xz, and zlib at each of its levels.
+_COMPRESSED = (b"\x1f\x8b", b"BZ", b"\xfd7", b"x\x01", b"x\x5e", b"x\x9c", b"x\xda")
+
 
 def pickle_in(raw: bytes) -> str | None:
     """Return what makes bytes a pickle or a container of pickles, or None."""
     if raw[:2] == b"PK" or b"PK\x03\x04" in raw[:64]:
         return "a zip archive (torch.save, npz)"
-    if raw[:6] == b"\x93NUMPY" and b"'O'" in raw[:128]:
+    if raw[:6] == b"\x93NUMPY" and b"|O" in raw[:128]:
         return "a NumPy array of objects"
-    if raw[:2] in (b"\x1f\x8b", b"BZ", b"x\x9c", b"\xfd7") or raw[:4] == b"ZF0x":
+    if raw[:2] in _COMPRESSED or raw[:4] == b"ZF0x":
         return "compressed, as joblib does"
     if raw[:1] == b"\x80" and 2 <= raw[1] <= 5:
         return "a pickle of protocol 2 to 5"

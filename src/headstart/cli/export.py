@@ -18,7 +18,10 @@ headstart export runs/reviews/best --out reviews-int8 --int8 --data later.csv --
 headstart predict reviews-int8 new.csv --out labeled.csv
 """
 Model = Annotated[
-    str, typer.Argument(metavar="MODEL", help="Model folder, or the folder of a comparison (its winner).")
+    str,
+    typer.Argument(
+        metavar="MODEL", help="Model folder, the folder of a comparison (its winner), or models:/NAME@ALIAS."
+    ),
 ]
 Out = Annotated[str, typer.Option("--out", metavar="FOLDER", help="Folder to write; MODEL/onnx serves --engine onnx.")]
 Int8 = Annotated[bool, typer.Option("--int8", help="Quantize to int8; needs --data.")]
@@ -61,9 +64,10 @@ def export(
     from headstart.models.exporting import export_model
     from headstart.models.folder import read_card
     from headstart.models.predicting import model_folder
+    from headstart.registry import resolve
 
     running.use_threads(threads)
-    path = model_folder(model)
+    path = model_folder(resolve(model))
     examples = None
     if data is not None:
         card = read_card(path)
