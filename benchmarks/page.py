@@ -85,6 +85,14 @@ _SECTIONS = (
         "python benchmarks/sst2.py --json benchmarks/results/sst2.json",
     ),
     Section(
+        "mlflow_versions",
+        "One MLflow model, every MLflow",
+        "A winner of every kind as an MLflow model, in MLflow 2.17.2, 2.22.1 and 3: loaded, served, and as a Spark "
+        "UDF, compared with `headstart predict`. Explained in [registry.md](registry.md).",
+        "python benchmarks/mlflow_versions.py --python mlflow217/bin/python --python mlflow222/bin/python "
+        "--python .venv/bin/python --json benchmarks/results/mlflow_versions.json",
+    ),
+    Section(
         "same_seed",
         "The same seed twice",
         "Three processes with empty caches: seed 0, seed 0 again, seed 1. "

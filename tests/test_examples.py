@@ -26,7 +26,7 @@ def test_there_is_an_example_per_line_of_what_is_claimed() -> None:
     pages = {file.stem for file in (ROOT / "examples").glob("*.md")} - {"README"}
     claimed = {"film_reviews", "hotel_remarks", "hotel_remarks_gru", "hotel_few_labels", "clothing_reviews", "sst2"}
     assert set(NAMES) == claimed
-    assert pages == claimed | {"same_seed", "bad_input", "interrupted"}
+    assert pages == claimed | {"same_seed", "bad_input", "interrupted", "domain_shift"}
 
 
 @pytest.mark.parametrize("file", EXAMPLES, ids=NAMES)

@@ -19,6 +19,7 @@ from headstart.models.batching import TextSettings
 from headstart.models.encoders import Encoder, find_encoder, label_names_of
 from headstart.models.runtime import Runtime
 from headstart.records import fingerprint_json, read_json
+from headstart.registry import is_registered, resolve
 from headstart.strategies import full, scratch_gru, table
 from headstart.strategies.task import SourceModel, Task
 from headstart.training.loop import TrainingConfig
@@ -39,6 +40,8 @@ class SourceData:
 
 def is_labeled_data(source: str) -> bool:
     """Whether ``--source`` names labeled data (else it names a classifier)."""
+    if is_registered(source):
+        return False
     path = Path(source)
     if source in catalog.SAMPLES or path.suffix.lower() in _FILE_SUFFIXES:
         return True
@@ -125,12 +128,12 @@ def train_source(
 
 
 def existing_source(name: str) -> tuple[Encoder, Labels]:
-    """Find an existing sequence classifier, by folder or hub name, and its labels.
+    """Find an existing sequence classifier, by folder, hub name or name in the model registry, and its labels.
 
     Raises:
         ModelError: it is not there, or is no fine-tuned network.
     """
-    encoder = find_encoder(name)
+    encoder = find_encoder(str(resolve(name)) if is_registered(name) else name)
     card_file = encoder.folder / model_folder.CARD
     if card_file.is_file():
         card = model_folder.read_card(encoder.folder)

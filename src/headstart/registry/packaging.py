@@ -22,6 +22,7 @@ from headstart.models.folder import read_card
 from headstart.registry.resolving import MLMODEL
 from headstart.tracking import output_columns
 from headstart.tracking.manners import importing_mlflow, quiet_mlflow
+from headstart.tracking.mlflow_store import signature
 
 _LOADER = Path(__file__).with_name("loader.py")
 # What predicting imports of headstart; a test opens a model with nothing else on the path.
@@ -56,6 +57,7 @@ def write_mlflow_model(folder: Path, out: Path) -> Path:
         StorageError: ``out`` cannot be written.
     """
     card = read_card(folder)
+    labels = card["labels"]
     with importing_mlflow():
         try:
             import mlflow.pyfunc
@@ -67,7 +69,7 @@ def write_mlflow_model(folder: Path, out: Path) -> Path:
             python_model=str(_LOADER),
             artifacts={"model": str(folder)},
             code_paths=[str(_source(Path(temporary) / "headstart"))],
-            signature=signature(card),
+            signature=signature(input_columns(card), output_columns(labels["names"], labels["type"])),
             input_example=input_example(card),
             pip_requirements=requirements(card),
             # The same number on every machine; bfloat16 is a matter of asking for it.
@@ -83,19 +85,6 @@ def input_columns(card: Mapping[str, Any]) -> dict[str, str]:
     categorical = set(head.get("categorical", []))
     features = {str(name): "string" if name in categorical else "double" for name in head.get("columns", [])}
     return {**{str(name): "string" for name in card["text"]["columns"]}, **features}
-
-
-def signature(card: Mapping[str, Any]) -> Any:
-    """Return the model's columns in and out as an MLflow ``ModelSignature``."""
-    from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, Schema
-
-    def schema(columns: Mapping[str, str]) -> Any:
-        return Schema([ColSpec(type=kind, name=name) for name, kind in columns.items()])
-
-    labels = card["labels"]
-    outputs = output_columns(labels["names"], labels["type"])
-    return ModelSignature(inputs=schema(input_columns(card)), outputs=schema(outputs))
 
 
 def input_example(card: Mapping[str, Any]) -> Any:

@@ -90,7 +90,7 @@ class MlflowTracker:
             final = {f"final_{name}": value for name, value in fit.final.items()}
             self._log(run, params=fit.params, steps=[(0, final), *enumerate(fit.epochs, start=1)])
             if fit.outputs:
-                self._client.log_dict(run, _signature(fit.inputs, fit.outputs), "signature.json")
+                self._client.log_dict(run, signature(fit.inputs, fit.outputs).to_dict(), "signature.json")
             self._keep(run, fit.artifacts)
             self._client.set_terminated(run, _STATUS[fit.status])
         if fit.status == "finished":
@@ -205,13 +205,12 @@ def _flat(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, st
             yield f"{prefix}{name}", text[:_VALUE_LENGTH]
 
 
-def _signature(inputs: Mapping[str, str], outputs: Mapping[str, str]) -> dict[str, Any]:
-    """Return ``ModelSignature.to_dict()`` of named columns."""
+def signature(inputs: Mapping[str, str], outputs: Mapping[str, str]) -> Any:
+    """Return the ``ModelSignature`` of named columns, each with its type in MLflow's words."""
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, Schema
 
     def schema(columns: Mapping[str, str]) -> Any:
         return Schema([ColSpec(type=kind, name=name) for name, kind in columns.items()])
 
-    signature: dict[str, Any] = ModelSignature(inputs=schema(inputs), outputs=schema(outputs)).to_dict()
-    return signature
+    return ModelSignature(inputs=schema(inputs), outputs=schema(outputs))
