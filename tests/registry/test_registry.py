@@ -286,23 +286,6 @@ def test_removed_files_are_said(registry, model_of, own_registry):
         resolve("models:/reviews/1")
 
 
-def test_a_server_finds_registered_models_and_follows_their_alias(registry, model_of):
-    from headstart.serving.server import find
-
-    for kind in ("tfidf", "majority"):
-        register(registry, str(model_of(kind)), "reviews")
-    registry.point("reviews", "champion", 1)
-    name, place, alias = find("models:/reviews@champion")
-    assert (name, alias, place.version()) == ("reviews", "champion", "1")
-    assert read_card(place.folder("1"))["strategy"] == "tfidf"
-    registry.point("reviews", "champion", 2)
-    assert place.version() == "2"
-    assert read_card(place.folder("2"))["strategy"] == "majority"
-    assert find("models:/reviews/1")[2] is None
-    with pytest.raises(ConfigError, match="names no registered model"):
-        find("models:/reviews")
-
-
 def test_a_registered_model_is_a_source(registry, model_of):
     from headstart.experiment.source import existing_source, is_labeled_data
 
