@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import pytest
 import torch
 
+from headstart.data.labels import Labels
 from headstart.errors import ConfigError
 from headstart.models import runtime
-from headstart.models.runtime import Runtime, choose_runtime, seeded
+from headstart.models.encoders import load_classifier
+from headstart.models.first_token import use_first_token_only
+from headstart.models.runtime import Runtime, choose_runtime, seeded, with_products_in_bfloat16
 
 
 def test_auto_measures_in_under_a_second_and_says_the_rates() -> None:
@@ -84,3 +88,17 @@ def test_seeded_puts_the_state_back_after_an_error() -> None:
     with pytest.raises(RuntimeError, match="inside"):
         fail()
     assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_products_in_bfloat16_are_those_of_autocast(tiny_encoder: Path) -> None:
+    model, _fresh = load_classifier(tiny_encoder, Labels.of(["a", "b"]), seed=0)
+    use_first_token_only(model.eval())
+    cast = with_products_in_bfloat16(model)
+    batch = {"input_ids": torch.arange(4, 24).reshape(2, 10), "attention_mask": torch.ones(2, 10, dtype=torch.long)}
+    with torch.inference_mode(), Runtime(precision="bfloat16").autocast():
+        assert torch.equal(model(**batch).logits, cast(**batch).logits)
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    shared = {id(p) for p in model.parameters()} & {id(p) for p in cast.parameters()}
+    linear = [m for m in cast.modules() if isinstance(m, torch.nn.Linear)]
+    assert all(p.dtype == torch.bfloat16 for m in linear for p in m.parameters())
+    assert len(shared) == len(list(model.parameters())) - sum(len(list(m.parameters())) for m in linear)
