@@ -1,7 +1,8 @@
 """Fill the tables of README.md and docs/*.md, and what `headstart strategies` shows, so that they cannot fall behind.
 
 A table stands between ``<!-- table: NAME -->`` and ``<!-- end -->``; NAME is ``strategies``, ``experiment``,
-``metrics``, ``encoders``, ``samples``, ``tasks``, the name of a strategy or ``self-train`` (settings).
+``metrics``, ``encoders``, ``samples``, ``tasks``, the name of a strategy, ``adapt`` or ``self-train``
+(settings).
 
     python docs/tables.py            # fill them
     python docs/tables.py --check    # exit code 1 if one is out of date
@@ -22,13 +23,14 @@ from pydantic import BaseModel
 from headstart.catalog import ENCODERS, SAMPLES
 from headstart.cli.strategies import STORED, described
 from headstart.evaluation.metrics import METRICS
+from headstart.adaptation.config import AdaptConfig
 from headstart.experiment.config import ExperimentConfig
 from headstart.inference.api import flag_of
 from headstart.inference.table import TASKS, Task
 from headstart.records import read_json, write_json
 from headstart.strategies.rows import STRATEGIES
 from headstart.strategies.self_train import SelfTrainConfig
-from headstart.strategies.table import SELF_TRAIN
+from headstart.strategies.table import ADAPT, SELF_TRAIN
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
@@ -79,7 +81,8 @@ def table(name: str) -> str:
         return markdown(["task", "gives", "keys of the result", "options"], [_task_row(t) for t in TASKS.values()])
     if name == "samples":
         return markdown(["name", "rows", "texts"], [[f"`{s.name}`", f"{s.rows:,}", s.about] for s in SAMPLES.values()])
-    return settings_table(SelfTrainConfig if name == SELF_TRAIN else STRATEGIES[name].config)
+    stages = {SELF_TRAIN: SelfTrainConfig, ADAPT: AdaptConfig}
+    return settings_table(stages[name] if name in stages else STRATEGIES[name].config)
 
 
 def _task_row(task: Task) -> list[str]:

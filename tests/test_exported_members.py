@@ -10,7 +10,7 @@ import pytest
 
 import headstart
 
-PUBLIC = ["Comparison", "Model", "TextFeatures", "TransferClassifier", "compare", "fit", "infer", "load"]
+PUBLIC = ["Comparison", "Model", "TextFeatures", "TransferClassifier", "adapt", "compare", "fit", "infer", "load"]
 
 
 def test_public_names_are_the_stored_ones_and_sorted() -> None:

@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from headstart.experiment.adapting import adapt
     from headstart.experiment.api import compare, fit
     from headstart.experiment.comparison import Comparison
     from headstart.experiment.estimator import TransferClassifier
@@ -18,13 +19,14 @@ if TYPE_CHECKING:
     from headstart.registry.resolving import load
 
 __version__ = "0.1.0"
-__all__ = ["Comparison", "Model", "TextFeatures", "TransferClassifier", "compare", "fit", "infer", "load"]
+__all__ = ["Comparison", "Model", "TextFeatures", "TransferClassifier", "adapt", "compare", "fit", "infer", "load"]
 
 _HOMES = {
     "Comparison": "headstart.experiment.comparison",
     "Model": "headstart.models.folder",
     "TextFeatures": "headstart.models.text_features",
     "TransferClassifier": "headstart.experiment.estimator",
+    "adapt": "headstart.experiment.adapting",
     "compare": "headstart.experiment.api",
     "fit": "headstart.experiment.api",
     "infer": "headstart.inference.api",

@@ -9,6 +9,7 @@ import pytest
 from commands import call
 
 from headstart import __version__, catalog
+from headstart.adaptation.config import MASKINGS
 from headstart.cli import completion, main
 from headstart.cli.strategies import STORED, described
 from headstart.data.mend import MENDS
@@ -21,7 +22,7 @@ from headstart.records import read_json
 from headstart.strategies.table import known_names
 
 COMMANDS = [
-    "compare", "fit", "predict", "serve", "evaluate", "infer", "inspect", "register", "models", "promote", "rollback",
+    "compare", "fit", "adapt", "predict", "serve", "evaluate", "infer", "inspect", "register", "models", "promote", "rollback",
     "strategies", "encoders", "export", "cache",
 ]  # fmt: skip
 
@@ -64,6 +65,7 @@ def test_names_offered_by_completion_are_the_real_ones():
     assert tuple(TASKS) == completion.TASKS
     assert completion.TRUNCATIONS == TRUNCATIONS
     assert completion.PRECISIONS == PRECISIONS
+    assert completion.MASKINGS == MASKINGS
     assert set(completion.MENDINGS) == {"all", *MENDS}
     assert set(catalog.ENCODERS) < set(completion.encoder(""))
 

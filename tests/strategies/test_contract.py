@@ -41,6 +41,8 @@ STORED_NAMES = [
     "source+lora",
     "source+contrastive",
 ]
+# The same fits from another folder: what an adapted encoder's folder is, has tests of its own (tests/adaptation).
+ADAPTED_NAMES = [f"adapt+{name.removeprefix('source+')}" for name in STORED_NAMES if name.startswith("source+")]
 # Solved exactly, or not fitted at all: the seed does not matter.
 WITHOUT_CHANCE = {"majority", "tfidf", "as-is", "linear-probe", "source+linear-probe"}
 NOT_WEIGHTED = {"majority", "as-is"}
@@ -88,7 +90,7 @@ def proba(fit: Fitted, task: Task) -> np.ndarray:
 
 
 def test_table_holds_the_stored_names() -> None:
-    assert table.known_names() == STORED_NAMES
+    assert table.known_names() == STORED_NAMES + ADAPTED_NAMES
 
 
 def test_a_task_brings_no_holdout() -> None:
@@ -286,6 +288,11 @@ def test_names_that_mean_nothing_are_refused() -> None:
         table.plan("lora_")
     with pytest.raises(ConfigError, match="'source\\+tfidf' means nothing"):
         table.plan("source+tfidf")
+    with pytest.raises(ConfigError, match="'adapt\\+tfidf' means nothing"):
+        table.plan("adapt+tfidf")
+    with pytest.raises(ConfigError, match="'adapt\\+source\\+lora' trains the source"):
+        table.plan("source+adapt+lora")
+    assert table.plan("adapt+source+full+self-train").stages == ("adapt", "source")
     with pytest.raises(ConfigError, match="twice"):
         table.plan("source+source+full")
 

@@ -12,13 +12,15 @@ Completer = Callable[[str], list[str]]
 STRATEGIES = (
     "majority", "tfidf", "scratch-gru", "scratch-transformer", "as-is", "linear-probe", "boosted", "partial",
     "gradual", "full", "lora", "contrastive", "source+linear-probe", "source+boosted", "source+partial",
-    "source+gradual", "source+full", "source+lora", "source+contrastive",
+    "source+gradual", "source+full", "source+lora", "source+contrastive", "adapt+linear-probe", "adapt+boosted",
+    "adapt+partial", "adapt+gradual", "adapt+full", "adapt+lora", "adapt+contrastive",
 )  # fmt: skip
 TASKS = (
     "sentiment", "zero-shot", "ner", "fill-mask", "features", "question", "generate", "summarize", "translate",
 )  # fmt: skip
 METRICS = ("accuracy", "macro_f1", "roc_auc", "log_loss", "matthews")
 TRUNCATIONS = ("head", "tail", "head-tail")
+MASKINGS = ("token", "whole-word", "span")
 PRECISIONS = ("auto", "float32", "bfloat16")
 MENDINGS = ("all", "drop-empty", "drop-duplicates", "drop-conflicts", "merge-labels", "drop-overlap", "drop-rare")
 
@@ -46,6 +48,7 @@ def _several_of(names: Iterable[str]) -> Completer:
 
 strategy = _one_of(STRATEGIES)
 task = _one_of(TASKS)
+masking = _one_of(MASKINGS)
 encoder = _one_of([*ENCODERS, "gru"])
 model = _one_of(ENCODERS)
 FOR_SETTINGS: dict[str, Completer] = {

@@ -32,6 +32,7 @@ _COMMANDS = (
         "compare", "headstart.cli.compare", "Fit every way of transferring, and say which one won and by how much."
     ),
     Command("fit", "headstart.cli.fit", "Fit one strategy."),
+    Command("adapt", "headstart.cli.adapt", "Train an encoder further on texts without labels."),
     Command("predict", "headstart.cli.predict", "Label the texts of a file with a model."),
     Command("serve", "headstart.cli.serve", "Answer HTTP requests with models, and show a page to try them on."),
     Command("evaluate", "headstart.cli.evaluate", "Score models side by side on labeled texts."),

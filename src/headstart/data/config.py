@@ -50,6 +50,8 @@ class DataConfig(BaseModel):
     )
     validation: str | None = Field(None, description="file that choices are made with; else taken from the data")
     holdout: str | None = Field(None, description="file that is scored once, at the end; else taken from the data")
+    unlabeled: str | None = Field(None, description="file of texts without labels, added to the unlabeled pool")
+    transductive: bool = Field(False, description="put the holdout's texts, without their labels, into the pool too")
     text: Names = Field(("text",), description="column of the text, or two columns (a,b) for pairs")
     label: str = Field("label", description="column of the label; rows where it is blank are the unlabeled pool")
     columns: Names = Field((), description="further columns used as features by strategies that can (a,b)")

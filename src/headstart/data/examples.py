@@ -103,7 +103,7 @@ class Splits:
         train: fitted on; every label known.
         validation: early stopping and every choice see this and nothing else.
         holdout: opened once, at the end.
-        unlabeled: rows with a blank label (``y`` = -1), or None.
+        unlabeled: rows with a blank label, and those of the file of unlabeled texts (``y`` = -1), or None.
     """
 
     labels: Labels

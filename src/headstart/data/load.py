@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from headstart.data.checks import check_rows, inside
+from headstart.data.checks import check_rows
 from headstart.data.config import DataConfig
 from headstart.data.examples import Splits
 from headstart.data.findings import Finding
@@ -16,6 +16,7 @@ from headstart.data.given import read_given
 from headstart.data.label_checks import check_labels
 from headstart.data.labels import Labels
 from headstart.data.mend import mend
+from headstart.data.pool import pool_of, read_unlabeled
 from headstart.data.rows import ROWS_SHOWN, Given, Rows, objects, row_numbers, text_keys
 from headstart.data.splits import Ints, draw, rows_of_size, units
 from headstart.errors import DataError, counted
@@ -83,6 +84,7 @@ def _load(
     with_holdout: bool,
 ) -> Loaded:
     given, notes = read_given(config, frame=frame, holdout_frame=holdout_frame, with_holdout=with_holdout)
+    file = read_unlabeled(config)
     splits_to_make = 1 + (given.validation is None) + (given.holdout is None and with_holdout)
     given, mended = mend(given, config.mend, splits_to_make=splits_to_make)
     findings = check_rows(given, allow_overlap=config.allow_overlap)
@@ -90,6 +92,10 @@ def _load(
     findings += _check_sizes(given, config, with_holdout=with_holdout)
     _refuse(findings)
     parts, words = _split(given, config, seed, with_holdout=with_holdout)
+    extra, more = file or (None, ())
+    held = parts["holdout"] if with_holdout else None
+    parts["unlabeled"], said = pool_of(parts["unlabeled"], extra, held, transductive=config.transductive)
+    words = (*more, *words, *said)
     labels = Labels.of(given.train.labels)
     findings += _check_parts(parts, labels, with_holdout=with_holdout)
     _refuse(findings)
@@ -174,13 +180,6 @@ def _split(
                 f"{counted(len(holdout), 'row is', 'rows are')} held out instead of {size:,}: groups and equal texts "
                 "stay whole"
             )
-        shared = inside(pool, [holdout])
-        if shared.any():
-            notes.append(
-                f"{pool.name}: not used, for the holdout has the text: "
-                f"{counted(int(shared.sum()), 'unlabeled row', 'unlabeled rows')}"
-            )
-            pool = pool.take(~shared)
     available = len(train) + (0 if validation is None else len(validation))
     before, given_validation = train, validation
     train, validation = _train_and_validation(train, validation, config, seed)

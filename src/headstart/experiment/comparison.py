@@ -16,6 +16,7 @@ from headstart.evaluation.metrics import METRICS
 from headstart.experiment.fitting import Fit, read_predictions
 from headstart.models.folder import CARD
 from headstart.records import read_json
+from headstart.strategies import table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -181,3 +182,29 @@ def differences(
         if row["status"] == "ok" and row["name"] != winner
     }
     return leads, [name for name, lead in leads.items() if is_tie(lead)]
+
+
+def stage_gains(
+    rows: Sequence[dict[str, Any]], fits: dict[str, list[Fit]], splits: Splits, metric: str, seed: int
+) -> list[dict[str, Any]]:
+    """Return what each stage of each strategy changed: the strategy with it minus the same without, on the holdout.
+
+    Where both are in the comparison and were fitted: ``strategy``, ``stage``, ``without``, and ``value``, ``low``,
+    ``high`` of the paired difference in the metric.
+    """
+    fitted = {row["name"] for row in rows if row["status"] == "ok"}
+
+    def probabilities(name: str) -> Any:
+        return np.stack([read_predictions(f.folder, "holdout", splits.labels.names) for f in fits[name]])
+
+    found = []
+    for name in (row["name"] for row in rows if row["name"] in fitted):
+        before, base, after = table.parts(name)
+        words = [*before, base, *after]
+        for at in (i for i in range(len(words)) if i != len(before)):
+            without = "+".join(words[:at] + words[at + 1 :])
+            if without in fitted:
+                one, other = probabilities(name), probabilities(without)
+                gain = paired_difference(metric, splits.holdout.y, one, other, seed=seed)
+                found.append({"strategy": name, "stage": words[at], "without": without, **gain})
+    return found

@@ -9,7 +9,9 @@ from typing import Any
 
 import pandas as pd
 
+from headstart.errors import HeadstartError, StorageError
 from headstart.experiment import setup as preparation
+from headstart.experiment.adapting import ADAPT_COST, AdaptStage
 from headstart.experiment.comparison import (
     BEST,
     COMPARISON,
@@ -17,6 +19,7 @@ from headstart.experiment.comparison import (
     choose,
     choose_fit,
     differences,
+    stage_gains,
     strategy_row,
 )
 from headstart.experiment.config import ExperimentConfig
@@ -89,6 +92,10 @@ class _Start:
     encoder: Encoder | None
     source: SourceModel | None
     validation: dict[str, Any] | None = None
+    adapted: Encoder | None = None
+    adapted_source: SourceModel | None = None
+    adaptation: dict[str, Any] | None = None
+    not_adapted: str = ""
 
 
 class _Run:
@@ -107,6 +114,9 @@ class _Run:
         self.runtime: Runtime = replace(setup.runtime, precision=state["precision"])
         self.plans = self.config.plans()
         self.settled = settled
+        self.adapting = None
+        if any(plan.adapted for plan in self.plans):
+            self.adapting = AdaptStage.of(self.config, setup.splits, setup.text)
         self.fits = {plan.name: [self._fit(plan, seed) for seed in self._seeds()] for plan in self.plans}
 
     def _seeds(self) -> range:
@@ -164,13 +174,14 @@ class _Run:
     def _work(self) -> list[float]:
         splits = self.setup.splits
         sizes = {"train": len(splits.train), "validation": len(splits.validation), "holdout": len(splits.holdout)}
-        work: list[float] = []
+        work: list[float] = [self.adapting.work] if self.adapting is not None else []
         if self._needs_source():
             assert self.setup.source_data is not None
             data = self.setup.source_data.loaded.splits
             epochs = source_settings(self.setup.source_data, gru=self.config.is_gru).epochs
             cost = self._source_cost()
-            work.append(epochs * cost * (len(data.train) + len(data.validation)))
+            trainings = 2 if any(plan.adapted and plan.from_source for plan in self.plans) else 1
+            work += [epochs * cost * (len(data.train) + len(data.validation))] * trainings
         for plan in self.plans:
             for fit in self.fits[plan.name]:
                 work.append(0.0 if fit.finished() else table.work(plan, fit.config, **sizes))
@@ -194,11 +205,39 @@ class _Run:
 
     def _start(self) -> _Start:
         setup = self.setup
-        if not self._needs_source():
-            return _Start(setup.encoder, setup.source)
+        start = _Start(setup.encoder, setup.source)
+        if self.adapting is not None:
+            self._adapt(start)
+        if self._needs_source():
+            start.source, start.validation = self._train_source(setup.encoder)
+            start.encoder = start.source.encoder if self.config.is_gru else setup.encoder
+            if any(plan.adapted and plan.from_source for plan in self.plans) and start.adapted is not None:
+                start.adapted_source, _ = self._train_source(start.adapted)
+        return start
+
+    def _adapt(self, start: _Start) -> None:
+        """Adapt the encoder; what cannot be adapted leaves the strategies without the stage as they are."""
+        assert self.adapting is not None
+        assert self.setup.encoder is not None
+        self.clock.begin("adapting", ADAPT_COST)
+        cache = self.cache or self.folder / "cache"
+        try:
+            done = self.adapting.run(
+                self.setup.encoder, cache, runtime=self.runtime, threads=self.setup.threads, seed=self.config.seed,
+                reporter=self.reporter, clock=self.clock,
+            )  # fmt: skip
+            start.adapted, start.adaptation = done.encoder, self.adapting.about(done)
+        except StorageError:
+            raise
+        except HeadstartError as problem:
+            start.not_adapted = str(problem)
+        self.clock.end()
+
+    def _train_source(self, encoder: Encoder | None) -> tuple[SourceModel, dict[str, Any]]:
+        """Return the source classifier trained on an encoder (None: the GRU), and its validation scores."""
+        setup = self.setup
         assert setup.source_data is not None
         self.clock.begin("source classifier", self._source_cost())
-        cache = self.cache or self.folder / "cache"
         common = {
             "text": setup.text,
             "runtime": self.runtime,
@@ -206,12 +245,12 @@ class _Run:
             "advance": self.clock.trained,
             "cache": self.cache,
         }
-        folder, labels, validation, cached = train_source(self.config, setup.source_data, setup.encoder, common, cache)
+        cache = self.cache or self.folder / "cache"
+        folder, labels, validation, cached = train_source(self.config, setup.source_data, encoder, common, cache)
         self.clock.end()
         scores = ", ".join(f"{k} {v:.3f}" for k, v in validation.items() if v is not None)
         self.reporter.say(f"source classifier{' (from the cache)' if cached else ''}: on its own validation {scores}")
-        source = match_labels(folder, labels, setup.splits.labels, self.config.map_labels)
-        return _Start(folder if self.config.is_gru else setup.encoder, source, validation)
+        return match_labels(folder, labels, setup.splits.labels, self.config.map_labels), validation
 
     # --- one fit ---------------------------------------------------------------------------------------------
 
@@ -241,11 +280,17 @@ class _Run:
             return start.source.mismatch
         if not plan.strategy.gru and self.config.is_gru:
             return f"'{plan.strategy.name}' means nothing for a GRU"
+        if plan.adapted and start.adapted is None:
+            return start.not_adapted
+        if plan.adapted and plan.from_source and start.adapted_source is None:
+            return "the source is a finished classifier: give --source a labeled file, to train one after adapting"
         return None
 
     def _task(self, fit: Fit, start: _Start) -> Task:
         setup, splits = self.setup, self.setup.splits
-        from_source = fit.plan.from_source and start.source is not None
+        plan = fit.plan
+        source = start.adapted_source if plan.adapted and plan.from_source else start.source
+        from_source = plan.from_source and source is not None
         return Task(
             labels=splits.labels,
             train=splits.train,
@@ -253,9 +298,9 @@ class _Run:
             text=setup.text,
             runtime=self.runtime,
             seed=fit.seed,
-            encoder=start.source.encoder if from_source and start.source else start.encoder,
-            keep_head=bool(from_source and start.source and start.source.order is not None),
-            source=start.source,
+            encoder=source.encoder if from_source and source else start.adapted if plan.adapted else start.encoder,
+            keep_head=bool(from_source and source and source.order is not None),
+            source=source,
             unlabeled=splits.unlabeled,
             class_weights=setup.class_weights,
             cache=self.cache,
@@ -310,6 +355,7 @@ class _Run:
             "winner": winner,
             "ties": ties,
             "differences": leads,
+            "stages": stage_gains(rows, self.fits, splits, config.metric, config.seed),
             "strategies": rows,
             "labels": splits.labels.to_json(),
             "rows": {
@@ -319,6 +365,7 @@ class _Run:
                 "unlabeled": len(splits.unlabeled) if splits.unlabeled else 0,
             },
             "source": None if start.validation is None else {"validation": start.validation},
+            "adaptation": start.adaptation,
             "cut": self.state["cut"],
             "findings": [str(f) for f in self.setup.loaded.findings],
             "mended": self.setup.loaded.mended,

@@ -103,7 +103,7 @@ def _identity(tokenizer: Any) -> str:
     return _identities[tokenizer]
 
 
-def _tokenize(tokenizer: Any, template: _Template, examples: Examples, settings: TextSettings) -> Tokens:
+def _tokenize(tokenizer: Any, template: Template, examples: Examples, settings: TextSettings) -> Tokens:
     room = settings.max_length - template.specials
     if room < 1:
         raise ModelError(f"a maximum length of {settings.max_length} leaves no room beside {template.specials} marks")
@@ -124,11 +124,11 @@ def _tokenize(tokenizer: Any, template: _Template, examples: Examples, settings:
     return Tokens(tuple(ids), tuple(types) if has_types else None, full)
 
 
-def _template(tokenizer: Any, *, paired: bool) -> _Template:
+def _template(tokenizer: Any, *, paired: bool) -> Template:
     """Return the marks around texts, found once per tokenizer: it takes longer than tokenizing one text."""
     known = _templates.setdefault(tokenizer, {})
     if paired not in known:
-        known[paired] = _Template.of(tokenizer, paired=paired)
+        known[paired] = Template.of(tokenizer, paired=paired)
     return known[paired]
 
 
@@ -171,7 +171,7 @@ def _cut(ids: list[int], room: int, truncate: Truncate) -> list[int]:
 
 
 @dataclass(frozen=True)
-class _Template:
+class Template:
     """The special tokens around and between texts, learnt from the tokenizer itself."""
 
     around: tuple[npt.NDArray[np.int32], ...]  # before the first, between, after the last text
@@ -180,10 +180,12 @@ class _Template:
 
     @property
     def specials(self) -> int:
+        """How many special tokens there are."""
         return sum(map(len, self.around))
 
     @classmethod
-    def of(cls, tokenizer: Any, *, paired: bool) -> _Template:
+    def of(cls, tokenizer: Any, *, paired: bool) -> Template:
+        """Learn them from how a tokenizer treats one text, or two."""
         probe = ("a", "b") if paired else ("a",)
         bodies = _bodies(tokenizer, probe)
         whole = tokenizer(*probe, return_token_type_ids=True, verbose=False)
@@ -199,15 +201,16 @@ class _Template:
         around_kinds.append(np.asarray(kinds[start:], dtype=np.int32))
         return cls(tuple(around), tuple(around_kinds), tuple(text_kinds))
 
-    def fill(self, parts: list[list[int]]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+    def fill(self, parts: Sequence[npt.ArrayLike]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+        """Return ids (T,) and segment ids (T,) of texts with the special tokens in their places."""
         ids, kinds = [self.around[0]], [self.kinds[0]]
         for part, kind, after, after_kind in zip(parts, self.text_kinds, self.around[1:], self.kinds[1:], strict=True):
             ids += [np.asarray(part, dtype=np.int32), after]
-            kinds += [np.full(len(part), kind, dtype=np.int32), after_kind]
+            kinds += [np.full(np.size(part), kind, dtype=np.int32), after_kind]
         return np.concatenate(ids), np.concatenate(kinds)
 
 
-_templates: weakref.WeakKeyDictionary[Any, dict[bool, _Template]] = weakref.WeakKeyDictionary()
+_templates: weakref.WeakKeyDictionary[Any, dict[bool, Template]] = weakref.WeakKeyDictionary()
 
 
 def _find(ids: list[int], body: list[int], start: int) -> int:

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from headstart.report.leaderboard import Record, cell, deciding, ordered, validation_value
-from headstart.report.words import conclusion, count, decimals, interval, plain, seconds, size, ties
+from headstart.report.words import conclusion, count, decimals, interval, plain, seconds, size, stage_lines, ties
 
 __all__ = ["conclusion", "render_html", "render_table"]
 
@@ -135,6 +135,7 @@ def _notes(record: Record) -> list[str]:
         notes.append("one seed: the intervals cover the luck of the rows, not of the seed")
     elif fits > 1:
         notes.append(f"mean of {fits} seeds: the intervals cover rows and seeds")
+    notes += stage_lines(record)
     for strategy in ordered(record):
         if strategy.get("status") != "ok":
             reason = plain(strategy.get("reason") or "no reason given")

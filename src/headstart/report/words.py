@@ -80,6 +80,22 @@ def conclusion(record: Record) -> str:
     return " ".join(sentence for sentence in said if sentence)
 
 
+def stage_lines(record: Record) -> list[str]:
+    """Return one sentence per stage of a strategy: what it changed, and whether that may be chance."""
+    return [line for gain in record.get("stages") or () if (line := _stage_line(record, gain))]
+
+
+def _stage_line(record: Record, gain: Record) -> str:
+    value, low, high = gain.get("value"), gain.get("low"), gain.get("high")
+    if value is None or low is None or high is None:
+        return ""
+    better = deciding(record).higher_is_better
+    helped, hurt = (low > 0, high < 0) if better else (high < 0, low > 0)
+    word = "helped" if helped else "hurt" if hurt else "may have changed nothing"
+    difference = f"{_title(record)} {value:+.3f} (95% interval {low:+.3f} to {high:+.3f})"
+    return f"{plain(gain.get('stage'))} {word}: {plain(gain.get('strategy'))} minus {plain(gain.get('without'))}: {difference}"
+
+
 def by_name(record: Record) -> dict[Any, Record]:
     """Return the record's strategies by name."""
     return {strategy.get("name"): strategy for strategy in record.get("strategies", ())}

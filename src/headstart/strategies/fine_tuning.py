@@ -15,18 +15,16 @@ from headstart.models.network import NetworkClassifier
 from headstart.models.store import text_keys
 from headstart.strategies.task import Fitted, Task
 from headstart.training.data import Data
+from headstart.training.dropout import NO_ATTENTION_DROPOUT
 from headstart.training.frozen import FrozenStart
 from headstart.training.layered import Layered
 from headstart.training.loop import History, TrainingConfig, train
-
-# Attention's own dropout keeps processors from the fused kernel; hidden dropout regularizes enough.
-_NO_ATTENTION_DROPOUT = {"attention_probs_dropout_prob": 0.0, "attention_dropout": 0.0}
 
 
 def pretrained(task: Task) -> tuple[NetworkClassifier, set[str]]:
     """Load the task's encoder under a classification head; return it and the names of its fresh parameters."""
     encoder = task.start
-    changes = {name: value for name, value in _NO_ATTENTION_DROPOUT.items() if hasattr(encoder.config, name)}
+    changes = {name: value for name, value in NO_ATTENTION_DROPOUT.items() if hasattr(encoder.config, name)}
     model, fresh = load_classifier(
         encoder.folder, task.labels, seed=task.seed, keep_head=task.keep_head, changes=changes
     )

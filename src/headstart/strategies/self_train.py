@@ -89,7 +89,7 @@ def usable_pool(task: Task, config: SelfTrainConfig) -> Examples:
     """
     pool = task.unlabeled
     if pool is None or not len(pool):
-        raise StrategyError("needs unlabeled texts: rows whose label is blank; there are none")
+        raise StrategyError("needs unlabeled texts: rows whose label is blank, or --unlabeled FILE; there are none")
     if (pool.pairs is None) != (task.train.pairs is None) or (pool.columns is None) != (task.train.columns is None):
         raise StrategyError("the unlabeled texts need the same text and feature columns as the labeled ones")
     known = {key for part in (task.train, task.validation) for key in text_keys(part.texts, part.pairs)}

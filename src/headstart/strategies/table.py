@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel
 
+from headstart.adaptation.config import AdaptConfig
 from headstart.errors import ConfigError, StrategyError, plain_words, unknown_name
 from headstart.strategies import scratch_gru, self_train
 from headstart.strategies.rows import STRATEGIES as STRATEGIES
@@ -20,9 +21,11 @@ from headstart.training.loop import TrainingConfig
 
 # Stages in front of a strategy and behind it. Settings of a stage are given under its own name.
 SOURCE = "source"
+ADAPT = "adapt"
 SELF_TRAIN = "self-train"
-_BEFORE = (SOURCE,)
+_BEFORE = (ADAPT, SOURCE)
 _AFTER = (SELF_TRAIN,)
+_STAGES: dict[str, type[BaseModel]] = {ADAPT: AdaptConfig, SELF_TRAIN: SelfTrainConfig}
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,11 @@ class Plan:
         return SOURCE in self.stages
 
     @property
+    def adapted(self) -> bool:
+        """Whether it starts from the encoder adapted to texts without labels."""
+        return ADAPT in self.stages
+
+    @property
     def needs_source(self) -> bool:
         """Whether a source has to be there."""
         return self.from_source or self.strategy.starts_from == "source"
@@ -47,7 +55,8 @@ class Plan:
 
 def known_names() -> list[str]:
     """Return all names, those with a stage after those without."""
-    return [*STRATEGIES, *(f"{SOURCE}+{name}" for name, row in STRATEGIES.items() if row.takes_source)]
+    starting = [name for name, row in STRATEGIES.items() if row.takes_source]
+    return [*STRATEGIES, *(f"{stage}+{name}" for stage in (SOURCE, ADAPT) for name in starting)]
 
 
 def plan(name: str, where: str = "--strategies") -> Plan:
@@ -70,7 +79,12 @@ def plan(name: str, where: str = "--strategies") -> Plan:
     if stages and not strategy.takes_source:
         raise ConfigError(
             f"'{name}' means nothing: '{base}' does not start from an encoder's weights. "
-            f"'{SOURCE}+' goes with {', '.join(n for n, r in STRATEGIES.items() if r.takes_source)} ({where})"
+            f"'{stages[0]}+' goes with {', '.join(n for n, r in STRATEGIES.items() if r.takes_source)} ({where})"
+        )
+    if stages == (SOURCE, ADAPT):
+        raise ConfigError(
+            f"'{name}' means nothing: filling in masked tokens would undo what the source classifier learnt. "
+            f"'{ADAPT}+{SOURCE}+{base}' trains the source classifier on the adapted encoder ({where})"
         )
     if after and not strategy.learns:
         raise ConfigError(
@@ -149,10 +163,10 @@ def settings_faults(settings: dict[str, dict[str, Any]], where: str = "settings"
     faults: list[str] = []
     for name, values in settings.items():
         base = parts(name)[1]
-        if base not in STRATEGIES and name != SELF_TRAIN:
+        if base not in STRATEGIES and name not in _STAGES:
             faults.append(unknown_name("strategy", name, known_names(), f"{where}: {name}"))
             continue
-        config = SelfTrainConfig if name == SELF_TRAIN else STRATEGIES[base].config
+        config = _STAGES[name] if name in _STAGES else STRATEGIES[base].config
         known = list(config.model_fields)
         try:
             config(**values)

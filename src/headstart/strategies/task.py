@@ -56,7 +56,7 @@ class Task:
         encoder: where to start from; None where the comparison has no encoder.
         keep_head: the encoder folder brings a head for exactly these labels, to be kept (``source+``).
         source: classifier of another domain, or None.
-        unlabeled: texts of the target without labels (``y`` = -1), none of them in the holdout, or None.
+        unlabeled: texts of the target without labels (``y`` = -1), none of the holdout's unless asked for, or None.
         class_weights: weight per class, shape (C,), or None.
         cache: folder for features that are never computed twice, or None.
         columns: named extra columns.

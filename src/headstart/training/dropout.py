@@ -12,6 +12,9 @@ import numpy as np
 import torch
 from torch import nn
 
+# Attention's own dropout keeps processors from the fused kernel; hidden dropout regularizes enough.
+NO_ATTENTION_DROPOUT = {"attention_probs_dropout_prob": 0.0, "attention_dropout": 0.0}
+
 
 class _Drop(torch.autograd.Function):
     """Multiply by a kept-or-not mask and a scale; the mask, one byte per element, is all that is saved."""
@@ -52,15 +55,19 @@ class ByteDropout(nn.Module):
         return dropped
 
 
-def use_byte_dropout(model: nn.Module, seed: int) -> None:
+def use_byte_dropout(model: nn.Module, seed: int) -> np.random.SFC64 | None:
     """Replace every ``nn.Dropout`` inside ``model``, in place, and seed those replaced before anew.
 
     A GPU's own dropout is left alone.
+
+    Returns:
+        The source of random bytes that all of them share; None on a GPU.
     """
     if any(p.is_cuda for p in model.parameters()):
-        return
+        return None
     source = np.random.SFC64(seed)
     for module in list(model.modules()):
         for name, child in list(module.named_children()):
             if isinstance(child, ByteDropout) or (type(child) is nn.Dropout and child.p < 1):
                 setattr(module, name, ByteDropout(child.p, source))
+    return source

@@ -25,6 +25,9 @@ class Optimizer:
         model: its parameters that require a gradient are trained.
         weight_decay: for matrices only, never for biases, norms and embeddings.
         layered: shares of the rate per parameter, where they differ.
+
+    Attributes:
+        steps: how many were made.
     """
 
     def __init__(self, model: nn.Module, *, weight_decay: float, layered: Layered | None = None) -> None:
@@ -54,20 +57,26 @@ class Optimizer:
             fused=True,
         )
         self._all: list[torch.optim.Optimizer] = [self._adamw, *self._lazy]
-        self._steps = 0
+        self.steps = 0
 
     @property
     def groups(self) -> list[dict[str, Any]]:
         """All groups of parameters with their rates."""
         return [group for optimizer in self._all for group in optimizer.param_groups]
 
+    def state(self, parameter: nn.Parameter) -> dict[str, Any]:
+        """Return what is kept of a parameter's past (steps, moments); it may be changed in place."""
+        owner = next(o for o in self._all if any(parameter is p for g in o.param_groups for p in g["params"]))
+        kept: dict[str, Any] = owner.state[parameter]
+        return kept
+
     def step(self, rate: float, max_norm: float) -> None:
         """Move by the gradients, scaled down to a norm of at most ``max_norm``, at ``rate``; then drop them."""
-        self._steps += 1
+        self.steps += 1
         for group in self.groups:
             group["lr"] = rate * group["share"]
         for optimizer in self._lazy:  # it adds epsilon before correcting the second moment's bias, AdamW after
-            optimizer.param_groups[0]["eps"] = _EPSILON * math.sqrt(1 - _BETAS[1] ** self._steps)
+            optimizer.param_groups[0]["eps"] = _EPSILON * math.sqrt(1 - _BETAS[1] ** self.steps)
         rows = [p.grad.coalesce() for p in self._rows if p.grad is not None]
         dense = [p.grad for p in self._dense if p.grad is not None]
         norm = torch.nn.utils.get_total_norm([*dense, *(r.values() for r in rows)])

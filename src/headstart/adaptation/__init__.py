@@ -1,0 +1,1 @@
+"""Going on with pretraining on texts without labels, before anything is trained on labels."""

@@ -1,0 +1,157 @@
+"""Where an adaptation stands: one file, written whole, from which it goes on to the last bit.
+
+Masks, order and dropout are functions of seed and position, so no state of a random generator has to be kept.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from headstart.errors import ModelError
+from headstart.models.checkpoint import check_safetensors
+from headstart.records import whole_file
+from headstart.training.optimizer import Optimizer
+
+_FILE = "state.safetensors"
+_LEAST_SECONDS = 15.0
+_MOST_OF_TIME = 0.05  # writing takes at most this share of the time
+
+
+@dataclass
+class Position:
+    """How far training is.
+
+    Attributes:
+        phase: number of the phase: the head alone, then all.
+        epoch: finished epochs of this phase.
+        step: finished steps of the epoch begun.
+        moves: steps of this phase in which the optimizer moved.
+        losses: loss of each step of the epoch begun.
+        curve: loss of every step of all phases.
+        epochs: figures of finished epochs, of all phases.
+        best_epoch: epoch of the last phase with the lowest held-out loss; 0 is the start.
+        best_loss: that loss.
+    """
+
+    phase: int = 0
+    epoch: int = 0
+    step: int = 0
+    moves: int = 0
+    losses: list[list[float]] = field(default_factory=list)
+    curve: list[float] = field(default_factory=list)
+    epochs: list[dict[str, float]] = field(default_factory=list)
+    best_epoch: int = 0
+    best_loss: float = float("inf")
+
+
+class StateStore:
+    """Writes states into a folder, and reads the last one.
+
+    Args:
+        folder: made when first written to.
+        key: what the run is decided by; a state of another run is not read.
+    """
+
+    def __init__(self, folder: Path, key: str) -> None:
+        self.folder, self.key = folder, key
+        self._written, self._took = time.monotonic(), 0.0
+        self._best_written = -1
+
+    def is_due(self) -> bool:
+        """Whether so much time has passed that writing a state again costs next to nothing."""
+        return time.monotonic() - self._written >= max(_LEAST_SECONDS, self._took / _MOST_OF_TIME)
+
+    def write(
+        self,
+        position: Position,
+        model: nn.Module,
+        optimizer: Optimizer,
+        best: dict[str, torch.Tensor],
+    ) -> None:
+        """Write weights, optimizer, position, and the best epoch's weights where that is a new one.
+
+        The best weights come first, so that a state never speaks of weights that are not there.
+
+        Raises:
+            StorageError: they cannot be written; the state before is still there.
+        """
+        start = time.monotonic()
+        best_file = self.folder / f"best-{position.best_epoch}.safetensors"
+        if best and position.best_epoch != self._best_written:
+            _save(best_file, best, {"key": self.key})
+            self._best_written = position.best_epoch
+        tensors: dict[str, torch.Tensor] = {f"model.{name}": p for name, p in model.named_parameters()}
+        for name, parameter in model.named_parameters():
+            past = optimizer.state(parameter) if parameter.requires_grad else {}
+            tensors |= {f"optimizer.{key}.{name}": torch.as_tensor(value) for key, value in past.items()}
+        _save(self.folder / _FILE, tensors, {"key": self.key, "position": json.dumps(asdict(position))})
+        for file in self.folder.glob("best-*.safetensors"):
+            if file != best_file:
+                file.unlink(missing_ok=True)
+        self._written = time.monotonic()
+        self._took = self._written - start
+
+    def read(self) -> tuple[Position, dict[str, torch.Tensor]] | None:
+        """Return the last state of this run, or None where there is none."""
+        position = self._about()
+        if position is None:
+            return None
+        from safetensors.torch import load_file
+
+        return Position(**position), load_file(str(self.folder / _FILE))
+
+    def _about(self) -> dict[str, Any] | None:
+        from safetensors import safe_open
+
+        file = self.folder / _FILE
+        if not file.is_file():
+            return None
+        try:
+            check_safetensors(file)
+        except ModelError:  # damaged since: trained again
+            return None
+        with safe_open(str(file), framework="pt") as opened:
+            about = opened.metadata() or {}
+        return dict(json.loads(about["position"])) if about.get("key") == self.key else None
+
+    def read_best(self, epoch: int) -> dict[str, torch.Tensor]:
+        """Return the weights that `write_best` wrote."""
+        from safetensors.torch import load_file
+
+        self._best_written = epoch
+        return load_file(str(self.folder / f"best-{epoch}.safetensors"))
+
+    def drop(self) -> None:
+        """Drop everything: the run is finished."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def restore(position: Position, model: nn.Module, optimizer: Optimizer, tensors: dict[str, torch.Tensor]) -> None:
+    """Put stored weights and the optimizer's past back, in place."""
+    optimizer.steps = position.moves
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(tensors[f"model.{name}"])
+            if f"optimizer.step.{name}" not in tensors:
+                continue
+            step = tensors[f"optimizer.step.{name}"].clone()
+            moments = {key: tensors[f"optimizer.{key}.{name}"] for key in ("exp_avg", "exp_avg_sq")}
+            past = {key: value.clone().to(parameter.device) for key, value in moments.items()}
+            # Lazy rows count their steps as a whole number, all others as a tensor.
+            optimizer.state(parameter).update({"step": step if step.is_floating_point() else int(step), **past})
+
+
+def _save(file: Path, tensors: dict[str, torch.Tensor], about: dict[str, str]) -> None:
+    from safetensors.torch import save_file
+
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with whole_file(file) as temporary:
+        save_file(plain, str(temporary), metadata=about)

@@ -1,0 +1,292 @@
+"""Adaptation from end to end: loss as transformers has it, folders that anyone loads, the same run after a kill."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModel, AutoModelForMaskedLM
+
+from conftest import ARCHITECTURES, fit_strategy, make_checkpoint, make_tokenizer, separable_texts, tiny_task
+from headstart.adaptation.adapt import CARD, adapt_encoder, hold_out, state_folder
+from headstart.adaptation.config import AdaptConfig
+from headstart.adaptation.corpus import read_rows
+from headstart.adaptation.language_model import load_language_model
+from headstart.adaptation.loop import Adaptation
+from headstart.adaptation.state import StateStore
+from headstart.errors import DataError, ModelError
+from headstart.models import folder as model_folder
+from headstart.models.encoders import Encoder
+from headstart.models.network import NetworkClassifier
+from headstart.models.runtime import Runtime
+
+TEXTS = separable_texts(120, words=10)[0]
+QUICK = {"learning_rate": 3e-3, "epochs": 2, "batch_tokens": 256, "held_out": 0.2}
+every_architecture = pytest.mark.parametrize("architecture", list(ARCHITECTURES))
+
+
+def adapted(folder: Path, out: Path, texts: list[str] = TEXTS, **settings: Any) -> Any:
+    config = AdaptConfig(**{**QUICK, **settings})
+    return adapt_encoder(Encoder("tiny", folder), texts, out, config, runtime=Runtime(), threads=1)
+
+
+def weights_of(folder: Path) -> dict[str, torch.Tensor]:
+    from safetensors.torch import load_file
+
+    return load_file(str(folder / "model.safetensors"))
+
+
+@every_architecture
+def test_head_is_computed_where_needed_and_equals_the_whole(
+    architecture: str, checkpoint: Callable[[str], Path]
+) -> None:
+    """The reference is the loss that the architecture's own forward gives for labels of -100 elsewhere."""
+    lm = load_language_model(Encoder("tiny", checkpoint(architecture)), seed=0)
+    corpus = read_rows(lm.tokenizer, TEXTS[:9], max_length=32, rows="texts")
+    running = Adaptation(lm, corpus, corpus, AdaptConfig(), runtime=Runtime(), seed=0)
+    lm.model.eval()
+    rows = np.arange(9)
+    batch, at, wanted = running.batch(corpus, rows, 1)
+    loss, count = running._loss(corpus, rows, 1)
+    labels = torch.full(batch["input_ids"].shape, -100)
+    labels.view(-1)[at] = wanted
+    theirs = lm.model(**batch, labels=labels).loss
+    assert count == len(wanted) > 0
+    torch.testing.assert_close(loss / count, theirs, atol=1e-5, rtol=1e-5)
+
+
+@every_architecture
+def test_fresh_head_is_tied_and_folder_loads_everywhere(
+    architecture: str, checkpoint: Callable[[str], Path], tmp_path: Path
+) -> None:
+    start = checkpoint(architecture)
+    lm = load_language_model(Encoder("tiny", start), seed=0)
+    assert lm.fresh
+    assert lm.model.get_output_embeddings().weight is lm.model.get_input_embeddings().weight
+    done = adapted(start, tmp_path / "out", epochs=1)
+    assert done.card["fresh_head"]
+    body, info = AutoModel.from_pretrained(str(tmp_path / "out"), output_loading_info=True)
+    assert not [name for name in info["missing_keys"] if "pooler" not in name]
+    before = AutoModel.from_pretrained(str(start)).state_dict()
+    after = body.state_dict()
+    moved = [n for n in after if "pooler" not in n and not torch.equal(after[n], before[n])]
+    assert moved or done.card["best_epoch"] == 0
+    if architecture != "xlnet":  # it has no masked-LM class
+        again, info = AutoModelForMaskedLM.from_pretrained(str(tmp_path / "out"), output_loading_info=True)
+        assert not info["missing_keys"]
+        assert again.get_output_embeddings().weight is again.get_input_embeddings().weight
+    names = {file.name for file in (tmp_path / "out").iterdir()}
+    assert {"model.safetensors", "config.json", "tokenizer.json", CARD} <= names
+    assert not [name for name in names if name.endswith((".bin", ".pt", ".pkl"))]
+
+
+@every_architecture
+@pytest.mark.parametrize("strategy", ["full", "lora"])
+def test_classifier_trained_after_adaptation_reloads_with_the_same_logits(
+    architecture: str, strategy: str, checkpoint: Callable[[str], Path], tmp_path: Path
+) -> None:
+    adapted(checkpoint(architecture), tmp_path / "encoder", TEXTS[:40], epochs=1, head_epochs=0)
+    task = tiny_task(n=16, n_validation=8, encoder=tmp_path / "encoder")
+    fitted = fit_strategy(strategy, task, epochs=1)
+    model_folder.save(fitted.classifier, tmp_path / "m", text=task.text, check=task.train, card={"strategy": strategy})
+    again = model_folder.load(tmp_path / "m", runtime=Runtime()).classifier
+    assert isinstance(again, NetworkClassifier)
+    tokens = fitted.classifier.tokenize(task.validation)
+    np.testing.assert_allclose(again.logits(tokens), fitted.classifier.logits(tokens), atol=1e-6)
+
+
+def test_a_head_and_a_pooler_that_are_there_are_kept(tmp_path: Path) -> None:
+    from transformers import BertForMaskedLM
+
+    start = make_checkpoint("bert", tmp_path / "start")
+    model = BertForMaskedLM.from_pretrained(str(start))
+    pooler = {"bert.pooler.dense.weight": torch.randn(32, 32), "bert.pooler.dense.bias": torch.randn(32)}
+    model.save_pretrained(str(start), state_dict={**model.state_dict(), **pooler})
+    lm = load_language_model(Encoder("tiny", start), seed=5)
+    assert not lm.fresh
+    assert torch.equal(lm.model.cls.predictions.transform.dense.weight, model.cls.predictions.transform.dense.weight)
+    done = adapted(start, tmp_path / "out", epochs=1)
+    assert {e["phase"] for e in done.card["epochs"]} == {"all"}
+    stored = weights_of(tmp_path / "out")
+    assert all(torch.equal(stored[name], tensor) for name, tensor in pooler.items())
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert config["attention_probs_dropout_prob"] == 0.1, "the value trained with is not the one stored"
+
+
+def test_loss_falls_and_the_best_epoch_is_kept(tiny_encoder: Path, tmp_path: Path) -> None:
+    done = adapted(tiny_encoder, tmp_path / "out", epochs=6, patience=6, learning_rate=1e-2)
+    losses = {e["epoch"]: e["held_out_loss"] for e in done.card["epochs"] if "held_out_loss" in e}
+    best = done.card["best_epoch"]
+    assert losses[best] == min(losses.values()) < losses[0] - 0.05
+    assert all(e["perplexity"] == pytest.approx(np.exp(e["held_out_loss"])) for e in done.card["epochs"][1:])
+    lm = load_language_model(done.encoder, seed=0)
+    train, held = (read_rows(lm.tokenizer, part, max_length=64, rows="texts") for part in hold_out(TEXTS, 0.2, 0))
+    scorer = Adaptation(lm, train, held, AdaptConfig(**QUICK), runtime=Runtime(), seed=0)
+    assert scorer.held_out_loss() == pytest.approx(losses[best], abs=1e-5)
+
+
+def test_a_loss_that_only_rises_leaves_the_encoder_as_it_was(tiny_encoder: Path, tmp_path: Path) -> None:
+    done = adapted(tiny_encoder, tmp_path / "out", learning_rate=1.0, warmup=0.0, head_epochs=0, epochs=3)
+    assert done.card["best_epoch"] == 0
+    before, after = AutoModel.from_pretrained(str(tiny_encoder)), AutoModel.from_pretrained(str(tmp_path / "out"))
+    for name, tensor in before.state_dict().items():
+        assert "pooler" in name or torch.equal(tensor, after.state_dict()[name])
+
+
+def test_warm_up_moves_the_head_alone_and_depth_is_as_set(tiny_encoder: Path) -> None:
+    lm = load_language_model(Encoder("tiny", tiny_encoder), seed=0)
+    lm.train_only_head()
+    names = {n for n, p in lm.model.named_parameters() if p.requires_grad}
+    assert names == lm.fresh
+    lm.train_body(embeddings=False, top_layers=1)
+    names = {n for n, p in lm.model.named_parameters() if p.requires_grad}
+    assert {n.split(".layer.")[1][0] for n in names if ".layer." in n} == {"1"}
+    assert not [n for n in names if "embeddings" in n]
+    assert lm.fresh <= names
+    with pytest.raises(ModelError, match="2 layers"):
+        lm.train_body(embeddings=True, top_layers=3)
+
+
+def interrupted(folder: Path, out: Path, after: int, **settings: Any) -> None:
+    """Adapt until so many rows were done, then stop as a kill would, with a state kept at every second step."""
+    from headstart.adaptation import adapt as module
+
+    class Often(StateStore):
+        calls = 0
+
+        def is_due(self) -> bool:
+            self.calls += 1
+            return self.calls % 2 == 0
+
+    class KilledError(BaseException):
+        pass
+
+    done = 0
+
+    def advance(rows: int) -> None:
+        nonlocal done
+        done += rows
+        if done >= after:
+            raise KilledError
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "StateStore", Often)
+        config = AdaptConfig(**{**QUICK, **settings})
+        with pytest.raises(KilledError):
+            adapt_encoder(Encoder("tiny", folder), TEXTS, out, config, runtime=Runtime(), threads=1, advance=advance)
+
+
+@pytest.mark.parametrize("after", [30, 130, 200, 290])
+def test_a_killed_run_goes_on_to_the_same_bits(after: int, tiny_encoder: Path, tmp_path: Path) -> None:
+    """96 rows an epoch: the kills are in the head's epoch and in each of the next ones."""
+    settings = {"epochs": 3, "patience": 3}
+    whole = adapted(tiny_encoder, tmp_path / "whole", **settings)
+    interrupted(tiny_encoder, tmp_path / "killed", after, **settings)
+    assert state_folder(tmp_path / "killed").is_dir()
+    assert not (tmp_path / "killed").exists()
+    again = adapted(tiny_encoder, tmp_path / "killed", **settings)
+    assert again.card["curve"] == whole.card["curve"]
+    assert again.card["epochs"] == whole.card["epochs"]
+    one, other = weights_of(tmp_path / "whole"), weights_of(tmp_path / "killed")
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert not state_folder(tmp_path / "killed").exists()
+
+
+def test_ctrl_c_keeps_the_very_step(tiny_encoder: Path, tmp_path: Path) -> None:
+    done = 0
+
+    def advance(rows: int) -> None:
+        nonlocal done
+        done += rows
+        if done >= 150:
+            raise KeyboardInterrupt
+
+    config = AdaptConfig(**QUICK)
+    with pytest.raises(KeyboardInterrupt):
+        adapt_encoder(
+            Encoder("tiny", tiny_encoder), TEXTS, tmp_path / "out", config, runtime=Runtime(), threads=1,
+            advance=advance,
+        )  # fmt: skip
+    left: list[int] = []
+    adapt_encoder(
+        Encoder("tiny", tiny_encoder), TEXTS, tmp_path / "out", config, runtime=Runtime(), threads=1,
+        advance=left.append,
+    )  # fmt: skip
+    assert sum(left) + done == 3 * 96  # the head's epoch and two more: no row is done twice
+
+
+def test_a_state_of_other_settings_is_not_gone_on_from(tiny_encoder: Path, tmp_path: Path) -> None:
+    interrupted(tiny_encoder, tmp_path / "out", 130)
+    fresh = adapted(tiny_encoder, tmp_path / "plain", mask_share=0.3)
+    other = adapted(tiny_encoder, tmp_path / "out", mask_share=0.3)
+    assert other.card["curve"] == fresh.card["curve"]
+
+
+def test_a_finished_folder_is_taken_as_it_is(tiny_encoder: Path, tmp_path: Path) -> None:
+    first = adapted(tiny_encoder, tmp_path / "out", epochs=1)
+    again = adapted(tiny_encoder, tmp_path / "out", epochs=1)
+    assert (first.cached, again.cached) == (False, True)
+    assert again.card == first.card
+    other = adapted(tiny_encoder, tmp_path / "out", TEXTS[1:], epochs=1)
+    assert not other.cached
+
+
+def test_same_seed_same_bits_other_seed_others(tiny_encoder: Path, tmp_path: Path) -> None:
+    config = AdaptConfig(**QUICK)
+    curves = []
+    for place, seed in enumerate((0, 0, 1)):
+        before = torch.random.get_rng_state()
+        done = adapt_encoder(
+            Encoder("tiny", tiny_encoder), TEXTS, tmp_path / str(place), config, runtime=Runtime(), threads=1, seed=seed
+        )
+        assert torch.equal(before, torch.random.get_rng_state())
+        curves.append(done.card["curve"])
+    assert curves[0] == curves[1] != curves[2]
+
+
+def test_decoder_only_encoders_predict_the_next_token(tmp_path: Path) -> None:
+    from transformers import GPT2Config, GPT2Model
+
+    tokenizer = make_tokenizer(segments=False)
+    config = GPT2Config(
+        vocab_size=len(tokenizer), n_embd=32, n_layer=2, n_head=4, n_positions=64, pad_token_id=0,
+        bos_token_id=2, eos_token_id=3,
+    )  # fmt: skip
+    torch.manual_seed(3)
+    GPT2Model(config).save_pretrained(str(tmp_path / "start"))
+    tokenizer.save_pretrained(str(tmp_path / "start"))
+    encoder = Encoder("tiny", tmp_path / "start")
+    lm = load_language_model(encoder, seed=0)
+    assert lm.causal
+    corpus = read_rows(lm.tokenizer, TEXTS[:5], max_length=32, rows="texts")
+    running = Adaptation(lm, corpus, corpus, AdaptConfig(), runtime=Runtime(), seed=0)
+    lm.model.eval()
+    batch, _, wanted = running.batch(corpus, np.arange(5), 1)
+    labels = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100)
+    loss, count = running._loss(corpus, np.arange(5), 1)
+    assert count == len(wanted) == int(corpus.tokens.lengths.sum()) - 5
+    torch.testing.assert_close(loss / count, lm.model(**batch, labels=labels).loss, atol=1e-5, rtol=1e-5)
+    done = adapted(tmp_path / "start", tmp_path / "out")
+    assert done.card["objective"] == "next token"
+    assert done.card["epochs"][-1]["held_out_loss"] < done.card["epochs"][0]["held_out_loss"]
+    AutoModel.from_pretrained(str(tmp_path / "out"))
+
+
+def test_what_cannot_be_adapted_is_said(tiny_encoder: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="at least 2"):
+        adapted(tiny_encoder, tmp_path / "out", ["one"])
+    with pytest.raises(DataError, match="no words"):
+        adapted(tiny_encoder, tmp_path / "out", ["", "  ", "\n"])
+    with pytest.raises(ModelError, match="64 tokens"):
+        adapted(tiny_encoder, tmp_path / "out", max_length=65)
+    start = make_checkpoint("bert", tmp_path / "maskless")
+    tokenizer = make_tokenizer()
+    tokenizer.mask_token = None
+    tokenizer.save_pretrained(str(start))
+    with pytest.raises(ModelError, match="no mask token"):
+        adapted(start, tmp_path / "out")
