@@ -20,10 +20,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from headstart.adaptation.config import AdaptConfig
 from headstart.catalog import ENCODERS, SAMPLES
 from headstart.cli.strategies import STORED, described
 from headstart.evaluation.metrics import METRICS
-from headstart.adaptation.config import AdaptConfig
 from headstart.experiment.config import ExperimentConfig
 from headstart.inference.api import flag_of
 from headstart.inference.table import TASKS, Task

@@ -14,14 +14,16 @@ from headstart.errors import ConfigError
 from headstart.experiment.config import ExperimentConfig, is_experiment_file, parse, read_yaml
 
 _PANELS = {
-    "Data": "validation holdout unlabeled transductive text label columns split_column group labeled validation_size holdout_size mend "
+    "Data": "validation holdout unlabeled transductive "
+    "text label columns split_column group labeled validation_size holdout_size mend "
     "allow_overlap encoding separator",
     "Encoder and source": "encoder revision source source_text source_label map_labels max_length truncate",
     "Fitting": "strategies strategy set seed seeds metric class_weights precision threads device",
     "Output": "name out keep_models tracking json quiet",
 }
 _METAVARS = {
-    "validation": "FILE", "holdout": "FILE", "unlabeled": "FILE", "source": "FILE|MODEL", "out": "DIR", "text": "COLUMN[,COLUMN]",
+    "validation": "FILE", "holdout": "FILE", "unlabeled": "FILE",
+    "source": "FILE|MODEL", "out": "DIR", "text": "COLUMN[,COLUMN]",
     "label": "COLUMN", "columns": "COLUMN,...", "split_column": "COLUMN", "group": "COLUMN", "source_label": "COLUMN",
     "source_text": "COLUMN[,COLUMN]", "strategies": "NAME,...", "mend": "WHAT,...", "metric": "NAME",
     "truncate": "head|tail|head-tail", "precision": "NAME", "device": "NAME", "encoder": "NAME|FOLDER",

@@ -57,6 +57,7 @@ def strategies(name: Name = None, json_: AsJson = False) -> None:
         return
     after = ", ".join(s["name"] for s in chosen if s["takes_source"])
     line(f"Stage source+ in front starts from the source classifier's weights (--source): {after}.")
+    line("Stage adapt+ in front goes on with pretraining on unlabeled texts first (--unlabeled): the same.")
     learning = ", ".join(s["name"] for s in chosen if s["learns"])
     line(f"Stage +self-train behind adds its own confident predictions on unlabeled texts: {learning}.")
     line("")

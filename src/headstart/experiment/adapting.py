@@ -28,6 +28,7 @@ from headstart.report.words import count
 from headstart.strategies import table
 
 ADAPT_COST = 3.0  # forward and backward
+_SHORTEST = 8  # tokens in a row
 
 
 def adapt(
@@ -201,7 +202,7 @@ class AdaptStage:
     @classmethod
     def of(cls, config: ExperimentConfig, splits: Splits, text: TextSettings) -> AdaptStage:
         """Return the stage of an experiment; rows are as long as its texts unless its settings say otherwise."""
-        values = {"max_length": text.max_length, **config.settings.get(table.ADAPT, {})}
+        values = {"max_length": max(_SHORTEST, text.max_length), **config.settings.get(table.ADAPT, {})}
         return cls(AdaptConfig(**values), adaptation_texts(splits), config.transductive)
 
     @property
@@ -210,7 +211,15 @@ class AdaptStage:
         return ADAPT_COST * len(self.texts) * (self.config.epochs + self.config.head_epochs)
 
     def run(
-        self, encoder: Encoder, cache: Path, *, runtime: Runtime, threads: int, seed: int, reporter: Reporter, clock: Clock
+        self,
+        encoder: Encoder,
+        cache: Path,
+        *,
+        runtime: Runtime,
+        threads: int,
+        seed: int,
+        reporter: Reporter,
+        clock: Clock,
     ) -> Adapted:
         """Adapt, or take the encoder from the cache where the same was done before.
 
@@ -233,5 +242,15 @@ class AdaptStage:
 
     def about(self, adapted: Adapted) -> dict[str, Any]:
         """Return what the comparison's record says of it."""
-        kept = ("texts", "rows", "rows_held_out", "tokens", "objective", "fresh_head", "settings", "epochs", "best_epoch")
+        kept = (
+            "texts",
+            "rows",
+            "rows_held_out",
+            "tokens",
+            "objective",
+            "fresh_head",
+            "settings",
+            "epochs",
+            "best_epoch",
+        )
         return {"transductive": self.transductive, **{key: adapted.card[key] for key in kept}}

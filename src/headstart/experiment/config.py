@@ -59,7 +59,8 @@ class ExperimentConfig(DataConfig):
     )
     strategies: Names = Field((), description="ways of transferring, a,b,c; by default all that make sense")
     settings: dict[str, dict[str, Any]] = Field(
-        default_factory=dict, description="settings per strategy; 'source' holds those of the source classifier, 'adapt' of the adaptation"
+        default_factory=dict,
+        description="settings per strategy, and per stage: 'source' (the source classifier), 'adapt', 'self-train'",
     )
     seed: int = Field(0, ge=0, lt=2**31, description="seed of splits, initialization, order and dropout")
     seeds: int = Field(1, ge=1, description="fit every strategy with this many seeds, counted up from --seed")
@@ -205,7 +206,7 @@ def _sense_faults(config: ExperimentConfig, where: str) -> list[str]:
             )
         if plan.adapted and config.is_gru:
             faults.append(
-                f"strategy '{plan.name}': a GRU has no language-model head to adapt with ({_place('strategies', where)})"
+                f"strategy '{plan.name}': a GRU has no language-model head to adapt ({_place('strategies', where)})"
             )
         if plan.strategy.needs_encoder and config.encoder is None:
             faults.append(f"strategy '{plan.name}' needs --encoder ({_place('strategies', where)})")

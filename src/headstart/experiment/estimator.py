@@ -146,6 +146,11 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):
 
     def _plan(self) -> table.Plan:
         plan = table.plan(self.strategy, "strategy")
+        if plan.adapted:
+            raise ConfigError(
+                f"strategy '{self.strategy}' needs texts without labels, which fit does not take: "
+                "adapt first with headstart.adapt(texts, out=FOLDER), and give encoder=FOLDER"
+            )
         if plan.needs_source and self.source is None:
             raise ConfigError(f"strategy '{self.strategy}' needs source=: a folder or hub name of a classifier")
         if self.source is not None and is_labeled_data(str(self.source)):

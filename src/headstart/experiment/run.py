@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from headstart.errors import HeadstartError, StorageError
 from headstart.experiment import setup as preparation
-from headstart.experiment.adapting import ADAPT_COST, AdaptStage
 from headstart.experiment.comparison import (
     BEST,
     COMPARISON,
@@ -27,16 +25,15 @@ from headstart.experiment.estimate import Clock, first_rate
 from headstart.experiment.fitting import MODEL, RECORD, Fit, run_fit
 from headstart.experiment.progress import Reporter
 from headstart.experiment.setup import Setup
-from headstart.experiment.source import match_labels, source_settings, train_source
+from headstart.experiment.starting import Start, Starter
 from headstart.experiment.state import open_folder, write_state
 from headstart.models.cache import cache_folder
-from headstart.models.encoders import Encoder
 from headstart.models.folder import CARD
 from headstart.models.runtime import Runtime
 from headstart.records import RECORD_FORMAT, fingerprint_json, hardware, read_json, versions, whole_folder, write_json
 from headstart.strategies import table
 from headstart.strategies.table import Plan
-from headstart.strategies.task import SourceModel, Task
+from headstart.strategies.task import Task
 from headstart.tracking import FitLog, Tracker, open_tracker, output_columns
 
 
@@ -85,19 +82,6 @@ def _drop_models(config: ExperimentConfig) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-@dataclass
-class _Start:
-    """Where fits start from: the encoder, and the source classifier once it is trained."""
-
-    encoder: Encoder | None
-    source: SourceModel | None
-    validation: dict[str, Any] | None = None
-    adapted: Encoder | None = None
-    adapted_source: SourceModel | None = None
-    adaptation: dict[str, Any] | None = None
-    not_adapted: str = ""
-
-
 class _Run:
     """One comparison while it runs."""
 
@@ -114,9 +98,7 @@ class _Run:
         self.runtime: Runtime = replace(setup.runtime, precision=state["precision"])
         self.plans = self.config.plans()
         self.settled = settled
-        self.adapting = None
-        if any(plan.adapted for plan in self.plans):
-            self.adapting = AdaptStage.of(self.config, setup.splits, setup.text)
+        self.starter = Starter(setup, self.runtime, self.plans, self.state["cut"], self.cache or self.folder / "cache")
         self.fits = {plan.name: [self._fit(plan, seed) for seed in self._seeds()] for plan in self.plans}
 
     def _seeds(self) -> range:
@@ -133,7 +115,7 @@ class _Run:
         tracker = self._open_tracker()
         self.clock = Clock(self.reporter, self._work(), rate=self._first_rate())
         try:
-            start = self._start()
+            start = self.starter.start(self.clock, self.reporter)
             records = {
                 plan.name: [self._one(fit, start, tracker) for fit in self.fits[plan.name]] for plan in self.plans
             }
@@ -166,32 +148,14 @@ class _Run:
         tracker.start(self.config.title, key, params, {"headstart.version": versions()["headstart"]})
         return tracker
 
-    def _needs_source(self) -> bool:
-        return self.setup.source_data is not None and (
-            self.config.is_gru or any(plan.needs_source for plan in self.plans)
-        )
-
     def _work(self) -> list[float]:
         splits = self.setup.splits
         sizes = {"train": len(splits.train), "validation": len(splits.validation), "holdout": len(splits.holdout)}
-        work: list[float] = [self.adapting.work] if self.adapting is not None else []
-        if self._needs_source():
-            assert self.setup.source_data is not None
-            data = self.setup.source_data.loaded.splits
-            epochs = source_settings(self.setup.source_data, gru=self.config.is_gru).epochs
-            cost = self._source_cost()
-            trainings = 2 if any(plan.adapted and plan.from_source for plan in self.plans) else 1
-            work += [epochs * cost * (len(data.train) + len(data.validation))] * trainings
+        work = self.starter.work()
         for plan in self.plans:
             for fit in self.fits[plan.name]:
                 work.append(0.0 if fit.finished() else table.work(plan, fit.config, **sizes))
         return work
-
-    def _source_cost(self) -> float:
-        """Work per source text, in encoder passes over one target text."""
-        cut = self.state["cut"]
-        shorter = cut["source_mean_tokens"] / cut["mean_tokens"] if cut and "source_mean_tokens" in cut else 1.0
-        return table.STRATEGIES["scratch-gru" if self.config.is_gru else "full"].cost * shorter
 
     def _first_rate(self) -> float | None:
         cut, encoder = self.state["cut"], self.setup.encoder
@@ -203,58 +167,9 @@ class _Run:
         rate = self.setup.runtime.product_rates.get(self.runtime.precision)
         return first_rate(rate, layers * (4 * width * width + 2 * width * inner), cut["mean_tokens"])
 
-    def _start(self) -> _Start:
-        setup = self.setup
-        start = _Start(setup.encoder, setup.source)
-        if self.adapting is not None:
-            self._adapt(start)
-        if self._needs_source():
-            start.source, start.validation = self._train_source(setup.encoder)
-            start.encoder = start.source.encoder if self.config.is_gru else setup.encoder
-            if any(plan.adapted and plan.from_source for plan in self.plans) and start.adapted is not None:
-                start.adapted_source, _ = self._train_source(start.adapted)
-        return start
-
-    def _adapt(self, start: _Start) -> None:
-        """Adapt the encoder; what cannot be adapted leaves the strategies without the stage as they are."""
-        assert self.adapting is not None
-        assert self.setup.encoder is not None
-        self.clock.begin("adapting", ADAPT_COST)
-        cache = self.cache or self.folder / "cache"
-        try:
-            done = self.adapting.run(
-                self.setup.encoder, cache, runtime=self.runtime, threads=self.setup.threads, seed=self.config.seed,
-                reporter=self.reporter, clock=self.clock,
-            )  # fmt: skip
-            start.adapted, start.adaptation = done.encoder, self.adapting.about(done)
-        except StorageError:
-            raise
-        except HeadstartError as problem:
-            start.not_adapted = str(problem)
-        self.clock.end()
-
-    def _train_source(self, encoder: Encoder | None) -> tuple[SourceModel, dict[str, Any]]:
-        """Return the source classifier trained on an encoder (None: the GRU), and its validation scores."""
-        setup = self.setup
-        assert setup.source_data is not None
-        self.clock.begin("source classifier", self._source_cost())
-        common = {
-            "text": setup.text,
-            "runtime": self.runtime,
-            "threads": setup.threads,
-            "advance": self.clock.trained,
-            "cache": self.cache,
-        }
-        cache = self.cache or self.folder / "cache"
-        folder, labels, validation, cached = train_source(self.config, setup.source_data, encoder, common, cache)
-        self.clock.end()
-        scores = ", ".join(f"{k} {v:.3f}" for k, v in validation.items() if v is not None)
-        self.reporter.say(f"source classifier{' (from the cache)' if cached else ''}: on its own validation {scores}")
-        return match_labels(folder, labels, setup.splits.labels, self.config.map_labels), validation
-
     # --- one fit ---------------------------------------------------------------------------------------------
 
-    def _one(self, fit: Fit, start: _Start, tracker: Tracker) -> dict[str, Any]:
+    def _one(self, fit: Fit, start: Start, tracker: Tracker) -> dict[str, Any]:
         self.clock.begin(fit.title, fit.plan.strategy.cost)
         record = fit.finished()
         if record is None:
@@ -275,7 +190,7 @@ class _Run:
         self._track(fit, record, tracker)
         return record
 
-    def _not_possible(self, plan: Plan, start: _Start) -> str | None:
+    def _not_possible(self, plan: Plan, start: Start) -> str | None:
         if plan.strategy.starts_from == "source" and start.source is not None and start.source.order is None:
             return start.source.mismatch
         if not plan.strategy.gru and self.config.is_gru:
@@ -286,7 +201,7 @@ class _Run:
             return "the source is a finished classifier: give --source a labeled file, to train one after adapting"
         return None
 
-    def _task(self, fit: Fit, start: _Start) -> Task:
+    def _task(self, fit: Fit, start: Start) -> Task:
         setup, splits = self.setup, self.setup.splits
         plan = fit.plan
         source = start.adapted_source if plan.adapted and plan.from_source else start.source
@@ -337,7 +252,7 @@ class _Run:
 
     # --- the end ---------------------------------------------------------------------------------------------
 
-    def _conclude(self, records: dict[str, list[dict[str, Any]]], start: _Start) -> Comparison:
+    def _conclude(self, records: dict[str, list[dict[str, Any]]], start: Start) -> Comparison:
         config, splits = self.config, self.setup.splits
         rows = [
             strategy_row(plan.name, self.fits[plan.name], records[plan.name], splits, config.seed)

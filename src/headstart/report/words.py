@@ -93,7 +93,8 @@ def _stage_line(record: Record, gain: Record) -> str:
     helped, hurt = (low > 0, high < 0) if better else (high < 0, low > 0)
     word = "helped" if helped else "hurt" if hurt else "may have changed nothing"
     difference = f"{_title(record)} {value:+.3f} (95% interval {low:+.3f} to {high:+.3f})"
-    return f"{plain(gain.get('stage'))} {word}: {plain(gain.get('strategy'))} minus {plain(gain.get('without'))}: {difference}"
+    names = [plain(gain.get(key)) for key in ("stage", "strategy", "without")]
+    return f"{names[0]} {word}: {names[1]} minus {names[2]}: {difference}"
 
 
 def by_name(record: Record) -> dict[Any, Record]:

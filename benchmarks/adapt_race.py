@@ -1,0 +1,180 @@
+"""Adaptation against transformers' Trainer with its language-model collator: seconds to the same held-out loss.
+
+Same texts, rate, batch size in texts' tokens, epochs and objective (15% of tokens, 80/10/10); both start from one
+checkpoint whose fresh head has been trained alone before the clock starts. The Trainer's evaluation is switched off;
+its model is scored with ours after each epoch, off the clock, on the same masked positions.
+
+    python benchmarks/adapt_race.py --json benchmarks/results/adapt_race.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from common import Claim, at_least, finish, new_parser, shared_data
+from headstart.adaptation.adapt import hold_out
+from headstart.adaptation.config import AdaptConfig
+from headstart.adaptation.corpus import Corpus, read_rows
+from headstart.adaptation.language_model import load_language_model
+from headstart.adaptation.loop import Adaptation
+from headstart.models.checkpoint import quiet_transformers
+from headstart.models.encoders import Encoder, find_encoder
+from headstart.models.runtime import Runtime, choose_runtime, keep_freed_memory
+
+_FASTER = 4.0
+
+
+def main() -> int:
+    parser = new_parser(__doc__, out="adapt_race")
+    parser.add_argument("--rows", type=int, default=6000, metavar="N", help="texts (%(default)s)")
+    parser.add_argument("--epochs", type=int, default=2, metavar="N", help="epochs (%(default)s)")
+    parser.add_argument("--batch-size", type=int, default=32, metavar="N", help="the Trainer's texts a step (32)")
+    parser.add_argument("--encoder", metavar="NAME", help="by default ../shared/models/e5-small-enpt")
+    options = parser.parse_args()
+    keep_freed_memory()
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    data = shared_data("reviews_pt.parquet")
+    encoder = find_encoder(options.encoder or str(data.parent.parent / "models" / "e5-small-enpt"))
+    texts = pd.read_parquet(data)["text"].head(options.rows).tolist()
+    folder = Path(options.out)
+    shutil.rmtree(folder, ignore_errors=True)
+    runtime = choose_runtime()
+    train, held = hold_out(texts, 0.05, 0)
+    start = warmed(encoder, train, held, folder / "start", runtime)
+
+    ours = run_ours(start, train, held, options, runtime)
+    theirs = run_trainer(start, train, held, options, runtime, folder / "trainer")
+    goal = max(ours["losses"][-1], theirs["losses"][-1])
+    seconds = [seconds_to(run, goal) for run in (ours, theirs)]
+    ratio = None if None in seconds else seconds[1] / seconds[0]  # type: ignore[operator]
+    claims = [
+        at_least(f"times faster to a held-out loss of {goal:.3f}", ratio, _FASTER),
+        Claim("held-out loss in the end, against the Trainer's", f"<= {theirs['losses'][-1] + 0.02:.4f}",
+              f"{ours['losses'][-1]:.4f}", ours["losses"][-1] <= theirs["losses"][-1] + 0.02),
+    ]  # fmt: skip
+    about = {"device": runtime.device, "precision": runtime.precision, "threads": torch.get_num_threads()}
+    figures = {"ours": ours, "trainer": theirs, "runtime": {**about, "product_rates": runtime.product_rates}}
+    return finish("adapt_race", options, claims, figures)
+
+
+def seconds_to(run: dict[str, Any], goal: float) -> float | None:
+    """Return the training seconds after which the held-out loss was at most ``goal``, at the end of an epoch."""
+    for seconds, loss in zip(run["seconds"], run["losses"], strict=True):
+        if loss <= goal:
+            return float(seconds)
+    return None
+
+
+def corpora(lm: Any, train: list[str], held: list[str]) -> tuple[Corpus, Corpus]:
+    """Return rows of both, as long as the encoder allows up to 256 tokens."""
+    one, other = (read_rows(lm.tokenizer, texts, max_length=256, rows="texts") for texts in (train, held))
+    return one, other
+
+
+def warmed(encoder: Encoder, train: list[str], held: list[str], folder: Path, runtime: Runtime) -> Encoder:
+    """Write the encoder with a head trained alone for an epoch: where both start."""
+    lm = load_language_model(encoder, seed=0)
+    running = Adaptation(
+        lm, *corpora(lm, train, held), AdaptConfig(epochs=1, learning_rate=1e-12), runtime=runtime, seed=0
+    )
+    running.run()
+    lm.write(folder)
+    return Encoder("start", folder)
+
+
+def run_ours(
+    start: Encoder, train: list[str], held: list[str], options: argparse.Namespace, runtime: Runtime
+) -> dict[str, Any]:
+    """Adapt, and return seconds of training and held-out losses at the end of each epoch."""
+    lm = load_language_model(start, seed=0)
+    rows = corpora(lm, train, held)
+    tokens = round(options.batch_size * float(rows[0].tokens.lengths.mean()))
+    config = AdaptConfig(epochs=options.epochs, batch_tokens=tokens, patience=options.epochs)
+    clock = _Clock()
+    running = Adaptation(lm, *rows, config, runtime=runtime, seed=0, on_epoch=clock.epoch)
+    scored = running.held_out_loss
+
+    def off_the_clock() -> float:
+        clock.stop()
+        loss = scored()
+        clock.go()
+        return loss
+
+    running.held_out_loss = off_the_clock  # type: ignore[method-assign]
+    running.run()
+    return {"seconds": clock.seconds[1:], "losses": clock.losses[1:], "batch_tokens": tokens}
+
+
+class _Clock:
+    def __init__(self) -> None:
+        self.total, self.began = 0.0, time.perf_counter()
+        self.seconds: list[float] = []
+        self.losses: list[float] = []
+
+    def stop(self) -> None:
+        self.total += time.perf_counter() - self.began
+
+    def go(self) -> None:
+        self.began = time.perf_counter()
+
+    def epoch(self, figures: dict[str, Any]) -> None:
+        if figures["epoch"] == 0:
+            self.total = 0.0
+        self.seconds.append(round(self.total, 2))
+        self.losses.append(figures["held_out_loss"])
+
+
+def run_trainer(
+    start: Encoder, train: list[str], held: list[str], options: argparse.Namespace, runtime: Runtime, out: Path
+) -> dict[str, Any]:
+    """Train with transformers' Trainer at its usual settings; return the same figures."""
+    from transformers import (
+        AutoModelForMaskedLM,
+        DataCollatorForLanguageModeling,
+        Trainer,
+        TrainerCallback,
+        TrainingArguments,
+    )
+
+    lm = load_language_model(start, seed=0)
+    rows = corpora(lm, train, held)
+    with quiet_transformers():
+        model = AutoModelForMaskedLM.from_pretrained(str(start.folder), dtype=torch.float32)
+    judge = Adaptation(lm, *rows, AdaptConfig(), runtime=runtime, seed=0)
+    clock = _Clock()
+
+    class Score(TrainerCallback):
+        def on_train_begin(self, *_: Any, **__: Any) -> None:
+            clock.total = 0.0
+            clock.go()
+
+        def on_epoch_end(self, *_: Any, **__: Any) -> None:
+            clock.stop()
+            lm.model.load_state_dict(model.state_dict())
+            loss = judge.held_out_loss()
+            clock.epoch({"epoch": 1, "held_out_loss": loss})
+            clock.go()
+
+    arguments = TrainingArguments(
+        output_dir=str(out), num_train_epochs=options.epochs, per_device_train_batch_size=options.batch_size,
+        learning_rate=AdaptConfig().learning_rate, weight_decay=AdaptConfig().weight_decay, warmup_steps=0.1,
+        save_strategy="no", logging_strategy="no", report_to="none", disable_tqdm=True, seed=0,
+    )  # fmt: skip
+    collator = DataCollatorForLanguageModeling(lm.tokenizer, mlm_probability=0.15)
+    dataset = [{"input_ids": ids.tolist()} for ids in rows[0].tokens.ids]
+    trainer = Trainer(model=model, args=arguments, train_dataset=dataset, data_collator=collator, callbacks=[Score()])
+    trainer.train()
+    return {"seconds": clock.seconds, "losses": clock.losses, "batch_size": options.batch_size}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,150 @@
+"""The stage ``adapt+``: which texts, one encoder for all, what the record says; and `headstart adapt`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+import headstart
+from conftest import separable_texts
+from headstart.cli.main import run
+from headstart.data.config import DataConfig
+from headstart.data.load import load_data
+from headstart.data.pool import adaptation_texts
+from headstart.errors import ConfigError, DataError, StorageError
+from headstart.models.cache import cache_folder
+from headstart.records import read_json
+
+FAST = {"epochs": 1, "batch_size": 8}
+SETTINGS = {"full": FAST, "source": FAST, "adapt": {"epochs": 1, "batch_tokens": 256}}
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> dict[str, str]:
+    texts, y = separable_texts(140, seed=2, words=9)
+    frame = pd.DataFrame({"text": texts, "label": ["pos" if c else "neg" for c in y]}).drop_duplicates("text")
+    frame[:60].to_csv(tmp_path / "labeled.csv", index=False)
+    frame[60:90][["text"]].to_csv(tmp_path / "pool.csv", index=False)
+    frame[90:].to_csv(tmp_path / "other.csv", index=False)
+    return {name: str(tmp_path / f"{name}.csv") for name in ("labeled", "pool", "other")}
+
+
+def compare(files: dict[str, str], encoder: Path, out: Path, strategies: str, **more: Any) -> Any:
+    return headstart.compare(
+        files["labeled"], encoder=str(encoder), strategies=strategies, out=str(out), tracking=False,
+        precision="float32", threads=1, max_length=32, **{"unlabeled": files["pool"], "settings": SETTINGS, **more},
+    )  # fmt: skip
+
+
+def loaded(files: dict[str, str], **more: Any) -> Any:
+    return load_data(DataConfig(data=files["labeled"], **more), seed=0).splits
+
+
+def test_pool_is_without_holdout_and_validation_unless_asked_for(files: dict[str, str], tmp_path: Path) -> None:
+    both = pd.concat([pd.read_csv(files["labeled"])[["text"]], pd.read_csv(files["pool"])])
+    both.to_csv(tmp_path / "all.csv", index=False)  # a pool that holds every text of the labeled file too
+    plain = loaded(files, unlabeled=str(tmp_path / "all.csv"))
+    texts = adaptation_texts(plain)
+    assert not set(texts) & set(plain.holdout.texts)
+    assert not set(texts) & set(plain.validation.texts)
+    assert set(plain.train.texts) <= set(texts)
+    assert set(pd.read_csv(files["pool"])["text"]) <= set(texts)
+    assert set(plain.unlabeled.y) == {-1}
+    wanted = loaded(files, unlabeled=files["pool"], transductive=True)
+    assert set(wanted.holdout.texts) <= set(adaptation_texts(wanted))
+    assert set(wanted.unlabeled.y) == {-1}, "the holdout's labels stay behind"
+    assert not set(adaptation_texts(wanted)) & set(wanted.validation.texts)
+
+
+def test_a_pool_without_the_text_column_is_said(files: dict[str, str], tmp_path: Path) -> None:
+    pd.DataFrame({"body": ["a", "b"]}).to_csv(tmp_path / "odd.csv", index=False)
+    with pytest.raises(DataError, match="no column 'text'"):
+        loaded(files, unlabeled=str(tmp_path / "odd.csv"))
+
+
+def test_one_adapted_encoder_serves_all_and_the_record_says_what_it_changed(
+    files: dict[str, str], tiny_encoder: Path, tmp_path: Path
+) -> None:
+    names = "tfidf,full,linear-probe,adapt+full,adapt+linear-probe"
+    found = compare(files, tiny_encoder, tmp_path / "out", names, seeds=2)
+    rows = {row["name"]: row for row in found.record["strategies"]}
+    assert {row["status"] for row in rows.values()} == {"ok"}
+    assert len(list((cache_folder() / "adapted").iterdir())) == 1
+    about = found.record["adaptation"]
+    assert about["transductive"] is False
+    assert about["texts"] == found.record["rows"]["train"] + found.record["rows"]["unlabeled"]
+    assert about["epochs"][-1]["held_out_loss"] > 0
+    gains = {(g["strategy"], g["without"]): g for g in found.record["stages"]}
+    assert set(gains) == {("adapt+full", "full"), ("adapt+linear-probe", "linear-probe")}
+    for (one, other), gain in gains.items():
+        difference = rows[one]["metrics"]["macro_f1"]["value"] - rows[other]["metrics"]["macro_f1"]["value"]
+        assert gain["value"] == pytest.approx(difference)
+        assert gain["low"] <= gain["value"] <= gain["high"]
+    assert "adapt+full minus full: macro-F1" in found._repr_html_()
+    again = compare(files, tiny_encoder, tmp_path / "again", "full,adapt+full")
+    assert len(list((cache_folder() / "adapted").iterdir())) == 1, "taken from the cache"
+    assert again.record["adaptation"] == about
+    compare(files, tiny_encoder, tmp_path / "third", "full,adapt+full", transductive=True)
+    assert len(list((cache_folder() / "adapted").iterdir())) == 2, "other texts, another encoder"
+
+
+def test_adaptation_comes_before_the_source_classifier(
+    files: dict[str, str], tiny_encoder: Path, tmp_path: Path
+) -> None:
+    names = "source+full,adapt+full,adapt+source+full"
+    found = compare(files, tiny_encoder, tmp_path / "out", names, source=files["other"])
+    assert {row["status"] for row in found.record["strategies"]} == {"ok"}
+    assert len(list((cache_folder() / "sources").iterdir())) == 2
+    pairs = {(g["strategy"], g["stage"], g["without"]) for g in found.record["stages"]}
+    assert pairs == {
+        ("adapt+source+full", "adapt", "source+full"),
+        ("adapt+source+full", "source", "adapt+full"),
+    }
+
+
+def test_what_cannot_be_adapted_is_skipped_and_the_rest_goes_on(
+    files: dict[str, str], tiny_encoder: Path, tmp_path: Path
+) -> None:
+    settings = {**SETTINGS, "adapt": {"top_layers": 9}}
+    found = compare(files, tiny_encoder, tmp_path / "out", "tfidf,full,adapt+full", settings=settings)
+    rows = {row["name"]: row for row in found.record["strategies"]}
+    assert rows["full"]["status"] == "ok"
+    assert rows["adapt+full"]["status"] == "skipped"
+    assert "2 layers" in rows["adapt+full"]["reason"]
+    with pytest.raises(ConfigError, match="Did you mean 'masking'"):
+        compare(files, tiny_encoder, tmp_path / "odd", "adapt+full", settings={"adapt": {"maskin": "span"}})
+
+
+def test_command_writes_an_encoder_that_compare_takes(
+    files: dict[str, str], tiny_encoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "adapted"
+    words = ["adapt", files["pool"], "--encoder", str(tiny_encoder), "--out", str(out), "--masking", "whole-word"]
+    words += ["--set", "adapt.epochs=1", "--precision", "float32", "--threads", "1"]
+    assert run(words) == 0
+    said = capsys.readouterr().err
+    assert "held-out loss" in said
+    assert f"headstart compare FILE --encoder {out}" in said
+    assert read_json(out / "adaptation.json")["settings"]["masking"] == "whole-word"
+    assert run(words) == 0
+    assert "done before" in capsys.readouterr().err
+    compare(files, out, tmp_path / "out", "linear-probe")
+    assert run([*words, "--set", "full.epochs=2"]) == 2
+    assert run([*words[:-6], "--masking", "words"]) == 2
+    assert "words" in capsys.readouterr().err
+
+
+def test_python_door_takes_texts_and_refuses_a_folder_of_something_else(tiny_encoder: Path, tmp_path: Path) -> None:
+    texts = separable_texts(30)[0]
+    options: dict[str, Any] = {"encoder": str(tiny_encoder), "precision": "float32", "threads": 1, "epochs": 1}
+    done = headstart.adapt(texts, out=tmp_path / "out", **options)
+    assert done.card["texts"] == 30
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "file.txt").write_text("x")
+    with pytest.raises(StorageError, match="not empty"):
+        headstart.adapt(texts, out=tmp_path / "mine", **options)
+    with pytest.raises(ConfigError, match="Did you mean 'epochs'"):
+        headstart.adapt(texts, out=tmp_path / "other", encoder=str(tiny_encoder), epoch=1)
