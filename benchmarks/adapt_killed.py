@@ -16,6 +16,7 @@ from typing import Any
 import pandas as pd
 
 from common import MAIN, Claim, finish, new_parser, run_to_end, shared_data, start
+from headstart.models.runtime import choose_runtime
 from headstart.records import fingerprint_file, read_json
 from killed import broken_files
 
@@ -37,7 +38,10 @@ def main() -> int:
 
     def words(out: Path) -> list[str]:
         more = ["--threads", str(options.threads)] if options.threads is not None else []
-        precision = ["--precision", "bfloat16"]  # one for all runs: a measured one may differ from run to run
+        precision = [
+            "--precision",
+            choose_runtime().precision,
+        ]  # one for all runs: a measured one may differ from run to run
         settings = ["--set", f"adapt.epochs={options.epochs}", "--set", "adapt.patience=100", "--quiet"]
         named = ["--encoder", options.encoder, "--out", str(out)]
         return [sys.executable, "-c", MAIN, "adapt", str(texts), *named, *precision, *settings, *more]
@@ -58,20 +62,16 @@ def main() -> int:
         Claim("kills that hit a running adaptation", str(len(kills)), str(hit), hit == len(kills)),
         Claim("files found half-written after a kill", "0", str(len(broken)), not broken),
         Claim(f"steps of {len(one['curve'])} whose loss differs", "0", str(unlike), unlike == 0),
-        Claim(
-            "held-out losses are the same",
-            "yes",
-            _yes(one["epochs"] == other["epochs"]),
-            one["epochs"] == other["epochs"],
-        ),
-        Claim("weights are the same, bit for bit", "yes", _yes(weights[0] == weights[1]), weights[0] == weights[1]),
+        same("held-out losses are the same", one["epochs"], other["epochs"]),
+        same("weights are the same, bit for bit", *weights),
     ]
     figures = {"seconds_undisturbed": round(seconds, 1), "points": kills, "steps": len(one["curve"])}
     return finish("adapt_killed", options, claims, figures)
 
 
-def _yes(met: bool) -> str:
-    return "yes" if met else "no"
+def same(claim: str, one: Any, other: Any) -> Claim:
+    """Return the claim that two things are equal."""
+    return Claim(claim, "yes", "yes" if one == other else "no", one == other)
 
 
 def run_killed(words: list[str], folder: Path, points: list[float], *, quiet: bool) -> list[dict[str, Any]]:

@@ -83,10 +83,8 @@ def corpora(lm: Any, train: list[str], held: list[str]) -> tuple[Corpus, Corpus]
 def warmed(encoder: Encoder, train: list[str], held: list[str], folder: Path, runtime: Runtime) -> Encoder:
     """Write the encoder with a head trained alone for an epoch: where both start."""
     lm = load_language_model(encoder, seed=0)
-    running = Adaptation(
-        lm, *corpora(lm, train, held), AdaptConfig(epochs=1, learning_rate=1e-12), runtime=runtime, seed=0
-    )
-    running.run()
+    config = AdaptConfig(epochs=1, learning_rate=1e-12)
+    Adaptation(lm, *corpora(lm, train, held), config, runtime=runtime, seed=0).run()
     lm.write(folder)
     return Encoder("start", folder)
 

@@ -93,6 +93,26 @@ _SECTIONS = (
         "--python .venv/bin/python --json benchmarks/results/mlflow_versions.json",
     ),
     Section(
+        "portuguese_reviews",
+        "Portuguese reviews: from scratch, pretrained, pretrained further",
+        "600 labels, 1,000 held out, the rest unlabeled, three seeds; then with 150 and 50 labels. "
+        "Explained in [examples/portuguese_reviews.md](../examples/portuguese_reviews.md).",
+        "python benchmarks/portuguese_reviews.py --json benchmarks/results/portuguese_reviews.json",
+    ),
+    Section(
+        "adapt_race",
+        "Adaptation against transformers' Trainer",
+        "The same texts, settings, objective and start; seconds of training to the same held-out loss. "
+        "Explained in [adaptation.md](adaptation.md).",
+        "python benchmarks/adapt_race.py --json benchmarks/results/adapt_race.json",
+    ),
+    Section(
+        "adapt_killed",
+        "Adaptation, killed at random points",
+        "`headstart adapt`, undisturbed and killed three times with `kill -9`.",
+        "python benchmarks/adapt_killed.py --json benchmarks/results/adapt_killed.json",
+    ),
+    Section(
         "same_seed",
         "The same seed twice",
         "Three processes with empty caches: seed 0, seed 0 again, seed 1. "

@@ -66,7 +66,6 @@ def compared(options: argparse.Namespace, labeled: int) -> Comparison:
         "portuguese_reviews.yaml",
         options,
         data=str(data),
-        unlabeled=str(data),
         encoder=encoder,
         labeled=labeled,
         holdout_size=options.holdout,

@@ -16,6 +16,8 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "benchmarks"
 sys_path = pytest.MonkeyPatch()
 sys_path.syspath_prepend(str(FOLDER))
+import adapt_killed  # noqa: E402
+import adapt_race  # noqa: E402
 import common  # noqa: E402
 import cost_growth  # noqa: E402
 import defaults  # noqa: E402
@@ -27,6 +29,7 @@ import frozen_once  # noqa: E402
 import hotel_few_labels  # noqa: E402
 import killed  # noqa: E402
 import page  # noqa: E402
+import portuguese_reviews  # noqa: E402
 import predict_killed  # noqa: E402
 import predict_memory  # noqa: E402
 import predict_race  # noqa: E402
@@ -56,6 +59,7 @@ def comparison(winner: str = "full", **values: float) -> Any:
 
 
 MODULES = (
+    adapt_killed, adapt_race, portuguese_reviews,
     film_to_hotel, finance_to_fashion, sst2, same_seed, killed, defaults, page, recipe_race, useful_arithmetic,
     frozen_once, demo_sum, cost_growth, predict_race, predict_memory, predict_killed, export_int8,
     serve_fuzz, serve_load, serve_start,
@@ -367,3 +371,24 @@ def test_mutated_bodies_are_the_same_for_the_same_seed() -> None:
     one, two = ([serve_fuzz.body_of(random.Random(seed), real) for seed in range(200)] for _ in range(2))
     assert one == two
     assert len(set(one)) > 100
+
+
+def test_claims_of_portuguese_reviews() -> None:
+    def met(**values: float) -> list[bool]:
+        rows = [
+            {"name": name, "status": "ok", "metrics": {"accuracy": {"value": value}}}
+            for key, value in values.items()
+            if (name := key.replace("_", "-").replace("adapt-", "adapt+"))
+        ]
+        found: Any = SimpleNamespace(record={"strategies": rows})
+        return [c.met for c in portuguese_reviews.claims_of(found)]
+
+    assert met(tfidf=0.92, scratch_transformer=0.85, full=0.95, adapt_full=0.941) == [True] * 3
+    assert met(tfidf=0.94, scratch_transformer=0.88, full=0.95, adapt_full=0.93) == [False] * 3
+    assert met(full=0.95, adapt_full=0.96) == [True]
+
+
+def test_the_race_counts_seconds_to_the_end_of_the_epoch_that_reaches_the_goal() -> None:
+    run = {"seconds": [10.0, 20.0, 30.0], "losses": [3.0, 2.5, 2.4]}
+    assert adapt_race.seconds_to(run, 2.5) == 20.0
+    assert adapt_race.seconds_to(run, 2.0) is None

@@ -24,7 +24,15 @@ TINY = {"labeled": 40, "holdout_size": 30, "validation_size": 10, "seeds": 1, "m
 
 def test_there_is_an_example_per_line_of_what_is_claimed() -> None:
     pages = {file.stem for file in (ROOT / "examples").glob("*.md")} - {"README"}
-    claimed = {"film_reviews", "hotel_remarks", "hotel_remarks_gru", "hotel_few_labels", "clothing_reviews", "sst2"}
+    claimed = {
+        "film_reviews",
+        "hotel_remarks",
+        "hotel_remarks_gru",
+        "hotel_few_labels",
+        "clothing_reviews",
+        "sst2",
+        "portuguese_reviews",
+    }
     assert set(NAMES) == claimed
     assert pages == claimed | {"same_seed", "bad_input", "interrupted", "domain_shift"}
 

@@ -22,8 +22,8 @@ from headstart.records import read_json
 from headstart.strategies.table import known_names
 
 COMMANDS = [
-    "compare", "fit", "adapt", "predict", "serve", "evaluate", "infer", "inspect", "register", "models", "promote", "rollback",
-    "strategies", "encoders", "export", "cache",
+    "compare", "fit", "adapt", "predict", "serve", "evaluate", "infer", "inspect", "register", "models", "promote",
+    "rollback", "strategies", "encoders", "export", "cache",
 ]  # fmt: skip
 
 

@@ -102,7 +102,7 @@ def _joined(tokenizer: Any, bodies: Sequence[tuple[Ints, Ints]]) -> tuple[Ints, 
         words += [np.where(own < 0, own, own + last).astype(np.int32), np.full(len(between), -1, dtype=np.int32)]
         last += int(own.max(initial=0))
     if not ids:
-        return between, between
+        return between[:0], between[:0]
     end = len(ids) - 1  # nothing follows the last text
     return np.concatenate(ids[:end]), np.concatenate(words[:end])
 

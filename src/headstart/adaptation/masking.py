@@ -17,8 +17,8 @@ from headstart.adaptation.config import Masking
 Ints = npt.NDArray[np.int32]
 
 _MASKED, _RANDOM = 0.8, 0.1  # the other 10% stay as they are
-_LONGEST_UNIT = 8  # tokens: longer "words" are unspaced scripts, addresses, bytes
-_LARGEST_SHARE = 3  # no unit is more than a third of its row
+_LONGEST_WORD = 8  # tokens: longer "words" are unspaced scripts, addresses, bytes
+_LARGEST_SHARE = 3  # no word is masked whole that is more than a third of its row
 _SPAN_P, _LONGEST_SPAN = 0.2, 10  # geometric lengths (Joshi et al. 2020, section 3.1)
 
 
@@ -70,8 +70,8 @@ def choose(words: Ints, share: float, masking: Masking, generator: np.random.Gen
     """Return positions to predict, shape (M,), ascending: units drawn at random until ``share`` of them is reached.
 
     The unit that would overshoot is taken with the probability that makes the expected number exactly ``share``; at
-    least one unit is taken, so that a short row is never without a prediction. No unit is longer than eight tokens or
-    a third of the row (a "word" of an unspaced script may be the whole text): longer ones are cut.
+    least one unit is taken, so that a short row is never without a prediction. A word of more than eight tokens or a
+    third of the row (that of an unspaced script may be the whole text) is no unit: its tokens are.
 
     Args:
         words: word of each position, shape (T,); -1 is never chosen.
@@ -82,11 +82,11 @@ def choose(words: Ints, share: float, masking: Masking, generator: np.random.Gen
     positions = np.flatnonzero(words >= 0)
     if not len(positions):
         return positions
-    starts = _starts(words[positions], positions, masking, generator)
+    wanted = share * len(positions)
+    starts = _starts(words[positions], positions, masking, wanted, generator)
     lengths = np.diff(starts, append=len(positions))
     order = generator.permutation(len(starts))
     before = np.cumsum(lengths[order]) - lengths[order]
-    wanted = share * len(positions)
     taken = int(np.searchsorted(before + lengths[order], wanted, side="right"))  # whole units within the share
     if taken < len(order) and generator.random() < (wanted - before[taken]) / lengths[order[taken]]:
         taken += 1
@@ -97,7 +97,7 @@ def choose(words: Ints, share: float, masking: Masking, generator: np.random.Gen
 
 
 def _starts(
-    words: Ints, positions: npt.NDArray[np.int64], masking: Masking, generator: np.random.Generator
+    words: Ints, positions: npt.NDArray[np.int64], masking: Masking, wanted: float, generator: np.random.Generator
 ) -> npt.NDArray[np.int64]:
     """Return where units begin among the N positions that may be chosen."""
     n = len(words)
@@ -105,14 +105,13 @@ def _starts(
         return np.arange(n)
     apart = np.diff(positions) > 1  # a special token stands between
     if masking == "span":
-        lengths = np.minimum(generator.geometric(_SPAN_P, n), _LONGEST_SPAN)
+        lengths = np.minimum(generator.geometric(_SPAN_P, n), max(1, min(_LONGEST_SPAN, int(wanted))))
         begins = np.zeros(n, dtype=bool)
         begins[np.cumsum(lengths)[np.cumsum(lengths) < n]] = True
         begins[1:] |= apart
-    else:
-        begins = np.concatenate([[True], (np.diff(words) != 0) | apart])
-    begins[0] = True
-    longest = max(1, min(_LONGEST_UNIT, n // _LARGEST_SHARE))
-    starts = np.flatnonzero(begins)
-    cut = [np.arange(a, b, longest) for a, b in zip(starts, [*starts[1:], n], strict=True)]
-    return np.concatenate(cut)
+        begins[0] = True
+        return np.flatnonzero(begins)
+    starts = np.flatnonzero(np.concatenate([[True], (np.diff(words) != 0) | apart]))
+    longest = max(1, min(_LONGEST_WORD, n // _LARGEST_SHARE))
+    sizes = np.diff(starts, append=n)
+    return np.concatenate([np.arange(a, a + k) if k > longest else [a] for a, k in zip(starts, sizes, strict=True)])
