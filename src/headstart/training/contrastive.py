@@ -35,7 +35,7 @@ class PairTrainingConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     learning_rate: float = Field(5e-5, gt=0, description="peak learning rate")
-    steps: int = Field(100, ge=1, description="optimizer steps")
+    steps: int = Field(60, ge=1, description="optimizer steps")
     texts: int = Field(16, ge=4, description="texts per step, classes in equal shares")
     pairs: int = Field(128, ge=2, description="most pairs of these texts per step, half of them of one class")
     warmup: float = Field(0.1, ge=0, lt=1, description="share of steps with rising rate")
