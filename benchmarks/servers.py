@@ -102,9 +102,10 @@ def serving(
         SystemExit: it does not answer in two minutes, or ends; the end of its log is shown.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"  # MLflow looks for uvicorn there
     with log.open("wb") as handle:
         process = subprocess.Popen(
-            words, stdout=handle, stderr=subprocess.STDOUT, env={**os.environ, **(environment or {})}
+            words, stdout=handle, stderr=subprocess.STDOUT, env={**os.environ, "PATH": path, **(environment or {})}
         )
     server = Server(process, f"http://127.0.0.1:{port}", log)
     try:
