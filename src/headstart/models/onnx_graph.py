@@ -185,8 +185,8 @@ def fused(graph: Path, out: Path) -> bool:
 def quantized(graph: Path, out: Path) -> None:
     """Write the graph with int8 products: weights per output column, activations by their range in each batch.
 
-    Ranges fixed beforehand from calibration texts (static quantization) lost more on the texts tried, for the
-    activations of transformers have outliers; what is calibrated is which graph is kept (`exporting`).
+    No ranges are fixed beforehand (static quantization), so texts unlike the calibration's lose no more than others;
+    what the calibration texts decide is which graph is kept (`exporting`).
     """
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
