@@ -28,6 +28,7 @@ import finance_to_fashion  # noqa: E402
 import frozen_once  # noqa: E402
 import hotel_few_labels  # noqa: E402
 import killed  # noqa: E402
+import mlflow_versions  # noqa: E402
 import page  # noqa: E402
 import portuguese_reviews  # noqa: E402
 import predict_killed  # noqa: E402
@@ -63,7 +64,7 @@ MODULES = (
     film_to_hotel, finance_to_fashion, sst2, same_seed, killed, defaults, page, recipe_race, useful_arithmetic,
     frozen_once, demo_sum, cost_growth, predict_race, predict_memory, predict_killed, export_int8,
     serve_fuzz, serve_load, serve_start,
-    hotel_few_labels, setfit_race,
+    hotel_few_labels, setfit_race, mlflow_versions,
 )  # fmt: skip
 
 
