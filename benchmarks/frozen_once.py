@@ -21,7 +21,8 @@ from typing import Any
 
 from torch import nn
 
-from common import Claim, finish, new_parser, run_example
+import headstart
+from common import EXAMPLES, Claim, finish, new_parser
 from headstart.experiment.comparison import Comparison
 from headstart.experiment.config import parse, read_yaml
 from headstart.experiment.progress import Silent
@@ -44,9 +45,10 @@ def main() -> int:
         for name in ("first", "second"):
             options.out = f"{out}/{name}"
             with counted() as seen:
-                comparison = run_example(
-                    "film_reviews.yaml", options, source="", strategies=["linear-probe", "boosted"], settings={},
-                    labeled=options.labeled, holdout_size=options.holdout, seeds=options.seeds,
+                comparison = headstart.compare(
+                    "film-reviews", encoder="minilm", strategies=["linear-probe", "boosted"], max_length=128,
+                    truncate="head-tail", labeled=options.labeled, holdout_size=options.holdout, seeds=options.seeds,
+                    threads=options.threads, tracking=False, out=options.out,
                 )  # fmt: skip
             passes.append(round(sum(seen) / sum(rows_of(comparison)), 4))
         epochs = {name: epoch_seconds(name, options) for name in ("partial", "full")}
@@ -94,7 +96,7 @@ def counted() -> Iterator[list[int]]:
 
 def epoch_seconds(strategy: str, options: Any) -> dict[str, float]:
     """Return the seconds of the first epoch and the median of the later ones."""
-    values = read_yaml("examples/film_reviews.yaml")
+    values = read_yaml(EXAMPLES / "film_reviews.yaml")
     values |= {"source": None, "strategies": [strategy], "settings": {}, "labeled": options.labeled}
     values |= {"holdout_size": options.holdout, "out": f"{options.out}/{strategy}"}
     setup = set_up(parse(values, ""), Silent(), frame=None, holdout_frame=None)
