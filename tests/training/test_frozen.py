@@ -16,7 +16,7 @@ from headstart.models import cache
 from headstart.models.encoders import layer_list, load_classifier, load_tokenizer
 from headstart.models.network import NetworkClassifier
 from headstart.models.prefix import Prefix, frozen_depth
-from headstart.models.store import text_keys
+from headstart.models.store import content_keys
 from headstart.training import frozen
 
 STACKED = ["bert", "distilbert", "roberta", "xlm-roberta"]
@@ -64,7 +64,7 @@ def test_the_rest_of_a_network_answers_as_the_whole(
     examples = tiny_task(n=20, pairs=pairs).train
     prefix = prefix_of(classifier)
     assert prefix.depth == 1
-    tokens, keys = classifier.tokenize(examples), text_keys(examples)
+    tokens, keys = classifier.tokenize(examples), content_keys(examples)
     whole = classifier.logits(tokens)
     given = prefix.with_states(tokens, keys)
     names = [name for name, _ in classifier.model.named_parameters()]
@@ -81,7 +81,7 @@ def test_the_rest_of_a_network_answers_as_the_whole(
 def test_states_are_those_that_the_layer_is_given(tiny_encoder: Path) -> None:
     """Against transformers' own ``output_hidden_states``."""
     classifier, examples = network(tiny_encoder), tiny_task(n=9).train
-    given = prefix_of(classifier).with_states(classifier.tokenize(examples), text_keys(examples))
+    given = prefix_of(classifier).with_states(classifier.tokenize(examples), content_keys(examples))
     assert given.states is not None
     for row, text in enumerate(examples.texts):
         encoded = classifier.tokenizer(text, return_tensors="pt")
@@ -101,7 +101,7 @@ def test_other_architectures_are_not_cut(architecture: str, checkpoint: Callable
 
 def test_electra_projects_its_embeddings_so_cutting_does_not_hold(checkpoint: Callable[[str], Path]) -> None:
     classifier, examples = network(checkpoint("electra")), tiny_task(n=9).train
-    assert not prefix_of(classifier).holds(classifier.tokenize(examples), text_keys(examples))
+    assert not prefix_of(classifier).holds(classifier.tokenize(examples), content_keys(examples))
 
 
 def test_nothing_is_frozen_below_a_trained_embedding(tiny_encoder: Path) -> None:
@@ -190,7 +190,7 @@ def test_states_that_do_not_fit_are_not_kept(
 
 def test_texts_of_other_weights_lengths_and_depths_are_kept_apart(tiny_encoder: Path, tmp_path: Path) -> None:
     classifier, examples = network(tiny_encoder), Examples.of(["alpha beta", "gamma"])
-    tokens, keys = classifier.tokenize(examples), text_keys(examples)
+    tokens, keys = classifier.tokenize(examples), content_keys(examples)
     for count, (depth, key) in enumerate([(1, "a"), (1, "b"), (0, "a")], start=1):
         Prefix(classifier, depth, key=key, cache=tmp_path).with_states(tokens, keys)
         assert len(cache.entries(tmp_path)) == count

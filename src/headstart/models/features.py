@@ -16,7 +16,7 @@ from headstart.models import batching
 from headstart.models.batching import TextSettings, Tokens
 from headstart.models.classifier import Advance
 from headstart.models.runtime import Runtime
-from headstart.models.store import TextStore, text_keys
+from headstart.models.store import TextStore, content_keys
 from headstart.records import fingerprint
 
 Features = npt.NDArray[np.float32]
@@ -69,7 +69,7 @@ class FeatureExtractor:
         A text is computed once: what is stored is what a later call is given, bit for bit. With a cache this holds
         for every later process too.
         """
-        store, keys = self._opened(), text_keys(examples)
+        store, keys = self._opened(), content_keys(examples)
         missing = {key: row for row, key in reversed(list(enumerate(keys))) if key not in store}
         done = len(examples) - len(missing)
         if advance is not None and done:

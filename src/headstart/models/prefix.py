@@ -99,7 +99,7 @@ class Prefix:
 
         Args:
             tokens: N texts.
-            keys: of the N texts, from `text_keys`.
+            keys: of the N texts, from `content_keys`.
         """
         missing = {key: row for row, key in reversed(list(enumerate(keys))) if key not in self.store}
         if missing:

@@ -27,7 +27,7 @@ _KEY_BYTES = 16
 _ABOUT = "headstart"  # one entry, for the order of several is not fixed in the file
 
 
-def text_keys(examples: Examples) -> list[bytes]:
+def content_keys(examples: Examples) -> list[bytes]:
     """Return a key per row: of its text, or of both texts of a pair."""
     pairs: Sequence[str | None] = examples.pairs or [None] * len(examples)
     return [_key(text, pair) for text, pair in zip(examples.texts, pairs, strict=True)]

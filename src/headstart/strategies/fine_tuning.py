@@ -12,7 +12,7 @@ from headstart.data.examples import Examples
 from headstart.models.classifier import softmax
 from headstart.models.encoders import load_classifier, load_tokenizer
 from headstart.models.network import NetworkClassifier
-from headstart.models.store import text_keys
+from headstart.models.store import content_keys
 from headstart.strategies.task import Fitted, Task
 from headstart.training.data import Data
 from headstart.training.dropout import NO_ATTENTION_DROPOUT
@@ -111,7 +111,7 @@ def _frozen(task: Task, classifier: NetworkClassifier) -> FrozenStart | None:
 
 
 def _data(classifier: NetworkClassifier, examples: Examples) -> Data:
-    return Data(classifier.tokenize(examples), examples.y, tuple(text_keys(examples)))
+    return Data(classifier.tokenize(examples), examples.y, tuple(content_keys(examples)))
 
 
 def order_head(model: Any, order: tuple[int, ...]) -> None:

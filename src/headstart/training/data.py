@@ -17,7 +17,7 @@ class Data:
     Attributes:
         tokens: N texts.
         y: classes, shape (N,).
-        keys: of the N texts, from `text_keys`; needed where frozen layers are left out.
+        keys: of the N texts, from `content_keys`; needed where frozen layers are left out.
     """
 
     tokens: Tokens
