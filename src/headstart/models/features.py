@@ -70,12 +70,11 @@ class FeatureExtractor:
         for every later process too.
         """
         store, keys = self._opened(), content_keys(examples)
-        missing = {key: row for row, key in reversed(list(enumerate(keys))) if key not in store}
-        done = len(examples) - len(missing)
+        rows = store.missing(keys)
+        done = len(examples) - len(rows)
         if advance is not None and done:
             advance(done)
-        if missing:
-            rows = sorted(missing.values())
+        if rows:
             start = time.perf_counter()
             features = self.of_tokens(self.tokenize(examples.take(rows)), advance)
             store.add([keys[r] for r in rows], list(features[:, None]), time.perf_counter() - start)

@@ -101,11 +101,10 @@ class Prefix:
             tokens: N texts.
             keys: of the N texts, from `content_keys`.
         """
-        missing = {key: row for row, key in reversed(list(enumerate(keys))) if key not in self.store}
-        if missing:
-            rows = np.asarray(sorted(missing.values()))
+        rows = self.store.missing(keys)
+        if rows:
             start = time.perf_counter()
-            found = self._compute(tokens.take(rows))
+            found = self._compute(tokens.take(np.asarray(rows)))
             self.store.add([keys[r] for r in rows], found, time.perf_counter() - start)
         return replace(tokens, states=tuple(self.store[key] for key in keys))
 

@@ -87,6 +87,10 @@ class TextStore:
                 touch(file)
                 self._keep(file.name, segment)
 
+    def missing(self, keys: Sequence[bytes]) -> list[int]:
+        """Return, in order, the first row of each key that is not there."""
+        return sorted({key: row for row, key in reversed(list(enumerate(keys))) if key not in self}.values())
+
     def __contains__(self, key: bytes) -> bool:
         return key in self._of
 
