@@ -99,8 +99,8 @@ def test_two_stores_of_one_folder_find_what_the_other_adds(tmp_path: Path) -> No
     assert key(20) not in first
     first.refresh()
     assert (first[key(20)] == 20).all()
-    assert first.rate([key(3)]) == pytest.approx(5.0)
-    assert first.rate([key(3), key(20)]) == pytest.approx(11 / 3)
+    assert first.seconds([key(3)]) == pytest.approx(0.2)
+    assert first.seconds([key(3), key(20)]) == pytest.approx(1.2)
 
 
 def test_clear_one_kind(tmp_path: Path) -> None:

@@ -57,8 +57,8 @@ def test_each_text_of_a_step_is_encoded_once(tiny_encoder: Path) -> None:
     extractor = extractor_of(task)
     tokens = batching.tokenize(extractor.tokenizer, task.train, task.text)
     encoded: list[int] = []
-    plain = extractor.pooled
-    extractor.pooled = lambda batch: encoded.append(len(batch["input_ids"])) or plain(batch)  # type: ignore[func-returns-value,method-assign]
+    plain = extractor.answers
+    extractor.answers = lambda batch: encoded.append(len(batch["input_ids"])) or plain(batch)  # type: ignore[func-returns-value,method-assign]
     told: list[int] = []
     config = PairTrainingConfig(steps=3, texts=8, pairs=1000)
     epochs = train_on_pairs(extractor, tokens, task.train.y, config, seed=0, advance=told.append)

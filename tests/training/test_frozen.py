@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from headstart.models.encoders import layer_list, load_classifier, load_tokenize
 from headstart.models.network import NetworkClassifier
 from headstart.models.prefix import Prefix, frozen_depth
 from headstart.models.store import content_keys
+from headstart.strategies.features import extractor_of
 from headstart.training import frozen
 
 STACKED = ["bert", "distilbert", "roberta", "xlm-roberta"]
@@ -151,11 +153,52 @@ def test_lower_layers_see_each_text_once(tiny_encoder: Path, tmp_path: Path, lay
     fit_strategy("partial", task, epochs=6)
     unique = len({*task.train.texts, *task.validation.texts})
     probed = min(4, len(task.train))
-    # Once for the states, once to see that cutting holds, once for the probabilities of the finished model.
-    assert sum(layer_calls) == unique + probed + len(task.validation)
+    assert sum(layer_calls) == unique + probed  # once for the states, once to see that cutting holds
     layer_calls.clear()
     fit_strategy("partial", task, epochs=6, top_layers=1)
-    assert sum(layer_calls) == probed + len(task.validation)
+    assert sum(layer_calls) == probed
+
+
+def test_scoring_starts_from_states_too(tiny_encoder: Path, tmp_path: Path, layer_calls: list[int]) -> None:
+    task = tiny_task(encoder=tiny_encoder, cache=tmp_path)
+    held = tiny_task(n=30).validation
+    first, second = (fit_strategy("partial", task, epochs=epochs).classifier for epochs in (2, 3))
+    assert isinstance(first, NetworkClassifier)
+    assert isinstance(second, NetworkClassifier)
+    new = len(set(held.texts) - {*task.train.texts, *task.validation.texts})
+    told: list[int] = []
+    layer_calls.clear()
+    cold = first.predict_proba(held, told.append)
+    assert (sum(layer_calls), sum(told)) == (new, len(held))
+    assert first.spared >= 0
+    layer_calls.clear()
+    warm = second.predict_proba(held, told.append)
+    assert (sum(layer_calls), sum(told)) == (0, 2 * len(held))
+    assert second.spared > 0
+    for classifier, found in ((first, cold), (second, warm)):
+        np.testing.assert_allclose(classifier.score(classifier.prepare(held)), found, atol=1e-6)
+
+
+def test_features_start_from_states_bit_for_bit(tiny_encoder: Path, tmp_path: Path, layer_calls: list[int]) -> None:
+    task = tiny_task(encoder=tiny_encoder, cache=tmp_path)
+    held = tiny_task(n=30).validation
+    extractors = [extractor_of(replace(task, cache=folder)) for folder in (None, tmp_path)]
+    whole = extractors[0](held)
+    fit_strategy("partial", task, epochs=1).classifier.predict_proba(held)
+    layer_calls.clear()
+    np.testing.assert_array_equal(extractors[1](held), whole)
+    assert sum(layer_calls) == min(4, len(held))  # to see that cutting holds
+    assert extractors[1].spared > 0
+
+
+def test_layers_thawed_in_the_end_are_not_left_out_of_scoring(tiny_encoder: Path, tmp_path: Path) -> None:
+    fitted = fit_strategy("gradual", tiny_task(encoder=tiny_encoder, cache=tmp_path), epochs=6, patience=9)
+    assert isinstance(fitted.classifier, NetworkClassifier)
+    depth = frozen_depth(fitted.classifier.model)
+    assert (fitted.classifier.prefix is None) == (depth == 0)
+    held = tiny_task(n=30).validation
+    exact = fitted.classifier.score(fitted.classifier.prepare(held))
+    np.testing.assert_allclose(fitted.classifier.predict_proba(held), exact, atol=1e-6)
 
 
 def test_cold_equals_warm_bit_for_bit(tiny_encoder: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -60,6 +61,7 @@ def compare_and_show(config: ExperimentConfig, *, as_json: bool, quiet: bool) ->
     from headstart.models.runtime import keep_freed_memory
 
     keep_freed_memory()
+    gc.freeze()  # what was imported stays: the collector, called before every fit, need not look through it
     try:
         with reporter(config.metric, quiet=quiet) as listener:
             comparison = run(config, reporter=listener)

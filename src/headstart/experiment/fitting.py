@@ -16,12 +16,13 @@ from headstart.errors import HeadstartError, MissingExtraError, StorageError, St
 from headstart.evaluation.metrics import METRICS, score
 from headstart.experiment.memory import PeakMemory
 from headstart.models import folder as model_folder
-from headstart.models.classifier import Advance, Probabilities
+from headstart.models.classifier import Advance, Classifier, Probabilities
 from headstart.models.frozen import FrozenClassifier
+from headstart.models.network import NetworkClassifier
 from headstart.records import RECORD_FORMAT, folder_size, read_json, storage_problem, whole_file, write_json
 from headstart.strategies import table
 from headstart.strategies.table import Plan
-from headstart.strategies.task import Fitted, Task
+from headstart.strategies.task import Task
 
 RECORD = "record.json"
 PREDICTIONS = "predictions.parquet"
@@ -117,6 +118,7 @@ def _fit(fit: Fit, task: Task, splits: Splits, card: dict[str, Any], scored: Adv
     start = time.perf_counter()
     holdout = fitted.classifier.predict_proba(splits.holdout, scored)
     seconds_holdout = time.perf_counter() - start
+    speed = _speed(fitted.classifier, len(splits.holdout), seconds_holdout)
     validation_scores = _scores(splits.validation, fitted.validation)
     scores = _scores(splits.holdout, holdout)
     model_folder.save(
@@ -144,7 +146,7 @@ def _fit(fit: Fit, task: Task, splits: Splits, card: dict[str, Any], scored: Adv
         "parameters_trained": fitted.parameters_trained,
         "seconds_fit": round(seconds, 3),
         "seconds_holdout": round(seconds_holdout, 3),
-        "texts_per_second": round(_speed(fitted, splits, seconds_holdout), 1),
+        "texts_per_second": round(speed, 1),
         "peak_memory_bytes": memory.bytes,
         "size_bytes": folder_size(fit.folder / MODEL),
     }
@@ -154,16 +156,10 @@ def _scores(examples: Examples, probabilities: Probabilities) -> dict[str, float
     return {name: score(name, examples.y, probabilities) for name in METRICS}
 
 
-def _speed(fitted: Fitted, splits: Splits, seconds_holdout: float) -> float:
-    """Return texts per second of prediction; for features from the cache, what computing them took is counted in."""
-    texts, classifier = len(splits.holdout), fitted.classifier
-    if not isinstance(classifier, FrozenClassifier):
-        return texts / max(seconds_holdout, 1e-9)
-    extractor = classifier.extractor
-    features = extractor(splits.holdout)
-    start = time.perf_counter()
-    classifier.head.probabilities(features, splits.holdout.columns)
-    return texts / (time.perf_counter() - start + texts / extractor.rate)
+def _speed(classifier: Classifier, texts: int, seconds: float) -> float:
+    """Return texts per second of prediction; what stored features or states saved is counted in."""
+    spared = classifier.spared if isinstance(classifier, FrozenClassifier | NetworkClassifier) else 0.0
+    return texts / max(seconds + spared, 1e-9)
 
 
 def _write_predictions(file: Path, splits: Splits, validation: Probabilities, holdout: Probabilities) -> None:

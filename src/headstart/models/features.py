@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from headstart.errors import ConfigError
 from headstart.models import batching
 from headstart.models.batching import TextSettings, Tokens
 from headstart.models.classifier import Advance
+from headstart.models.prefix import Prefix, most_layers, states_folder
 from headstart.models.runtime import Runtime
 from headstart.models.store import TextStore, content_keys
 from headstart.records import fingerprint
@@ -35,7 +37,7 @@ class FeatureExtractor:
         cache: folder for them, or None.
 
     Attributes:
-        rate: texts per second of the passes that computed what the last call returned, now or earlier.
+        spared: seconds that the last call would have taken longer without what was stored.
     """
 
     def __init__(
@@ -56,7 +58,12 @@ class FeatureExtractor:
         self.layer = layer
         self.key = key
         self.cache = cache
-        self.rate = 0.0
+        self.spared = 0.0
+
+    @property
+    def model(self) -> Any:
+        """The encoder."""
+        return self.body
 
     @property
     def width(self) -> int:
@@ -71,17 +78,39 @@ class FeatureExtractor:
         """
         store, keys = self._opened(), content_keys(examples)
         rows = store.missing(keys)
+        new, spared = set(rows), 0.0
         done = len(examples) - len(rows)
         if advance is not None and done:
             advance(done)
         if rows:
             start = time.perf_counter()
-            features = self.of_tokens(self.tokenize(examples.take(rows)), advance)
-            store.add([keys[r] for r in rows], list(features[:, None]), time.perf_counter() - start)
-        self.rate = store.rate(keys)
+            features, spared = self._compute(examples.take(rows), advance)
+            store.add([keys[r] for r in rows], list(features[:, None]), time.perf_counter() - start + spared)
+        self.spared = spared + store.seconds([key for row, key in enumerate(keys) if row not in new])
         if not keys:
             return np.zeros((0, self.width), dtype=np.float32)
         return np.concatenate([store[key] for key in keys]).astype(np.float32, copy=False)
+
+    def _compute(self, examples: Examples, advance: Advance | None) -> tuple[Features, float]:
+        """Return features (N, D) and the seconds that stored states saved."""
+        tokens, keys = self.tokenize(examples), content_keys(examples)
+        prefix = self._stored_states(keys)
+        if prefix is None or not prefix.holds(tokens, keys):
+            return self.of_tokens(tokens, advance), 0.0
+        given = prefix.with_states(tokens, keys)
+        with prefix.left_out():
+            return self.of_tokens(given, advance), prefix.store.seconds(keys)
+
+    def _stored_states(self, keys: Sequence[bytes]) -> Prefix | None:
+        """Return the most layers whose states are stored for every text: left there by a network partly frozen."""
+        if self.cache is None or self.key is None or self.layer != -1:
+            return None
+        for depth in range(most_layers(self.body), 0, -1):
+            if states_folder(self, depth, key=self.key, cache=self.cache).is_dir():
+                prefix = Prefix(self, depth, key=self.key, cache=self.cache)
+                if not prefix.store.missing(keys):
+                    return prefix
+        return None
 
     def _opened(self) -> TextStore:
         folder = None
@@ -104,12 +133,12 @@ class FeatureExtractor:
         with torch.inference_mode(), self.runtime.autocast():
             for rows in batching.scoring_batches(tokens.lengths):
                 batch = batching.collate(tokens, rows, self.tokenizer, self.runtime.device)
-                out[rows] = self.pooled(batch).float().cpu().numpy()
+                out[rows] = self.answers(batch).float().cpu().numpy()
                 if advance is not None:
                     advance(len(rows))
         return out
 
-    def pooled(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    def answers(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         """Return features (B, D), float32, of one padded batch.
 
         Raises:

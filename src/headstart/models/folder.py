@@ -149,12 +149,19 @@ def _compare(classifier: Classifier, folder: Path, examples: Examples) -> None:
         and again.extractor.same_as(classifier.extractor, examples)
     ):
         again.extractor = classifier.extractor  # equal weights need not be run to be compared, and features are stored
-    difference = np.abs(again.predict_proba(examples) - classifier.predict_proba(examples)).max(initial=0.0)
+    difference = np.abs(again.predict_proba(examples) - _computed(classifier, examples)).max(initial=0.0)
     if not difference <= _SAME_PROBABILITIES:
         raise ModelError(
             f"the model read back from disk differs from the fitted one by {difference:.2g} in probability; "
             "it was not saved. Please report this with the encoder's name"
         )
+
+
+def _computed(classifier: Classifier, examples: Examples) -> Probabilities:
+    """Return probabilities (N, C); those of a network come from every layer of it, not from stored states."""
+    if isinstance(classifier, NetworkClassifier):
+        return classifier.score(classifier.prepare(examples))
+    return classifier.predict_proba(examples)
 
 
 def load(folder: str | Path, *, precision: str = "auto", device: str = "auto", runtime: Runtime | None = None) -> Model:

@@ -210,6 +210,11 @@ class FrozenClassifier:
         """Maximum length and truncation."""
         return self.extractor.text
 
+    @property
+    def spared(self) -> float:
+        """Seconds that the last `predict_proba` would have taken longer without stored features."""
+        return self.extractor.spared
+
     def predict_proba(self, examples: Examples, advance: Advance | None = None) -> Probabilities:
         """Return class probabilities (N, C)."""
         return self.head.probabilities(self.extractor(examples, advance), examples.columns)

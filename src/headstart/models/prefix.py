@@ -1,8 +1,8 @@
 """Frozen lower layers, computed once: the states that leave them are kept per text, and training starts from those.
 
-What is frozen runs without dropout, so its states are the same in every epoch; they are kept as float16, whose
-rounding (2^-11) is below the noise of a seed. A network is only cut where the rest, given the stored states, answers
-as the whole one does.
+What is frozen runs without dropout, so its states are the same in every epoch, every fit and every strategy. They are
+kept as exact as they were computed: float32 under float32, and as float16 under bfloat16, whose products round more. A
+network is only cut where the rest, given the stored states, answers as the whole one does.
 """
 
 from __future__ import annotations
@@ -12,23 +12,49 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import nn
 
 from headstart.errors import ModelError
-from headstart.models.batching import Tokens, collate, scoring_batches
+from headstart.models.batching import TextSettings, Tokens, collate, scoring_batches
+from headstart.models.cache import cache_limit
+from headstart.models.classifier import Advance
 from headstart.models.encoders import layer_list
-from headstart.models.network import NetworkClassifier
+from headstart.models.runtime import Runtime
 from headstart.models.store import TextStore
 from headstart.records import fingerprint
 
 # Embeddings, then layers that are all alike and told nothing of their number: what is left out is not missed.
 _STACKED = frozenset({"bert", "roberta", "xlm-roberta", "camembert", "electra", "distilbert"})
 _PROBED_TEXTS = 4
-_SAME_LOGITS = 0.02
+_SAME_ANSWERS = 0.02
+
+
+class Network(Protocol):
+    """What can be cut: a classifier or a feature extractor.
+
+    Attributes:
+        model: network of transformers.
+        tokenizer: its tokenizer.
+        text: maximum length and truncation.
+        runtime: device and precision.
+    """
+
+    tokenizer: Any
+    text: TextSettings
+    runtime: Runtime
+
+    @property
+    def model(self) -> Any:
+        """The network."""
+        ...
+
+    def answers(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Return what it gives for a padded batch of B texts, (B, D)."""
+        ...
 
 
 class _Given(nn.Module):
@@ -55,44 +81,54 @@ class _ReachedError(Exception):
         self.states = states
 
 
-def frozen_depth(model: Any) -> int:
-    """Return how many of the lower layers are frozen together with everything below them; 0 where none can be cut."""
-    if model.config.model_type not in _STACKED:
+def most_layers(model: Any) -> int:
+    """Return how many lower layers could be left out: all but the top one; 0 where none can be cut."""
+    if model.config.model_type not in _STACKED or getattr(model.base_model, "embeddings", None) is None:
         return 0
-    body = model.base_model
     try:
-        _, layers = layer_list(model)
+        return len(layer_list(model)[1]) - 1
     except ModelError:
         return 0
-    embeddings = getattr(body, "embeddings", None)
-    if embeddings is None or any(p.requires_grad for p in embeddings.parameters()):
+
+
+def frozen_depth(model: Any) -> int:
+    """Return how many of the lower layers are frozen together with everything below them; 0 where none can be cut."""
+    most = most_layers(model)
+    if not most or _is_trained(model.base_model.embeddings):
         return 0
+    _, layers = layer_list(model)
     depth = 0
-    while depth < len(layers) - 1 and not any(p.requires_grad for p in layers[depth].parameters()):
+    while depth < most and not _is_trained(layers[depth]):
         depth += 1
     return depth
+
+
+def _is_trained(module: nn.Module) -> bool:
+    return any(p.requires_grad for p in module.parameters())
 
 
 class Prefix:
     """The lowest ``depth`` layers of a network and the states that leave them.
 
     Args:
-        classifier: network whose lower layers are frozen.
+        network: whose lower layers are frozen.
         depth: how many, from `frozen_depth`.
         key: fingerprint of the weights that the lower layers have.
         cache: folder for the states; None keeps them in memory.
     """
 
-    def __init__(self, classifier: NetworkClassifier, depth: int, *, key: str, cache: Path | None) -> None:
-        self.classifier, self.depth = classifier, depth
-        text, runtime = classifier.text, classifier.runtime
-        about = f"{text.max_length} {text.truncate} {depth} {runtime.device} {runtime.precision}"
-        folder = None
-        if cache is not None:
-            folder = cache / "states" / fingerprint([key, f"{about} {torch.get_num_threads()}"])
-        self.store = TextStore(folder, int(classifier.model.config.hidden_size), np.float16)
+    def __init__(self, network: Network, depth: int, *, key: str, cache: Path | None) -> None:
+        self.network, self.depth = network, depth
+        self._type = np.float32 if network.runtime.precision == "float32" else np.float16
+        folder = None if cache is None else states_folder(network, depth, key=key, cache=cache)
+        self.store = TextStore(folder, int(network.model.config.hidden_size), self._type)
 
-    def with_states(self, tokens: Tokens, keys: Sequence[bytes]) -> Tokens:
+    def fits(self, *texts: Tokens) -> bool:
+        """Whether the states of all these texts are within the size that the cache may have."""
+        count = sum(int(tokens.lengths.sum()) for tokens in texts)
+        return count * self.store.width * np.dtype(self._type).itemsize <= cache_limit()
+
+    def with_states(self, tokens: Tokens, keys: Sequence[bytes], advance: Advance | None = None) -> Tokens:
         """Return N tokenized texts with their states; what is not stored is computed.
 
         To be called while the network is whole.
@@ -100,28 +136,32 @@ class Prefix:
         Args:
             tokens: N texts.
             keys: of the N texts, from `content_keys`.
+            advance: told how many texts were computed.
         """
         rows = self.store.missing(keys)
         if rows:
             start = time.perf_counter()
-            found = self._compute(tokens.take(np.asarray(rows)))
+            found = self._compute(tokens.take(np.asarray(rows)), advance)
             self.store.add([keys[r] for r in rows], found, time.perf_counter() - start)
         return replace(tokens, states=tuple(self.store[key] for key in keys))
 
-    def _compute(self, tokens: Tokens) -> list[Any]:
-        _, layers = layer_list(self.classifier.model)
-        model = self.classifier.model.eval().to(self.classifier.runtime.device)
-        left = self.classifier.tokenizer.padding_side == "left"
+    def _compute(self, tokens: Tokens, advance: Advance | None) -> list[Any]:
+        network = self.network
+        _, layers = layer_list(network.model)
+        model = network.model.eval().to(network.runtime.device)
+        left = network.tokenizer.padding_side == "left"
         out: list[Any] = [None] * len(tokens)
         hook = layers[self.depth].register_forward_pre_hook(_stop, with_kwargs=True)
         try:
-            with torch.inference_mode(), self.classifier.runtime.autocast():
+            with torch.inference_mode(), network.runtime.autocast():
                 for rows in scoring_batches(tokens.lengths):
-                    batch = collate(tokens, rows, self.classifier.tokenizer, self.classifier.runtime.device)
-                    states = _states_of(model, batch).to(torch.float16).cpu().numpy()  # (B, T, D)
+                    batch = collate(tokens, rows, network.tokenizer, network.runtime.device)
+                    states = _states_of(model, batch).float().cpu().numpy().astype(self._type)  # (B, T, D)
                     for at, row in enumerate(rows):
                         n = len(tokens.ids[row])
                         out[row] = states[at, -n:].copy() if left else states[at, :n].copy()
+                    if advance is not None:
+                        advance(len(rows))
         finally:
             hook.remove()
         return out
@@ -129,7 +169,7 @@ class Prefix:
     @contextlib.contextmanager
     def left_out(self) -> Iterator[None]:
         """Take the lower layers out of the network inside the block; it then reads texts that have states."""
-        model = self.classifier.model
+        model = self.network.model
         name, layers = layer_list(model)
         parent_name, _, attribute = name.rpartition(".")
         parent, body = model.get_submodule(parent_name), model.base_model
@@ -148,12 +188,26 @@ class Prefix:
         probe = tokens.take(np.arange(count))
         try:
             given = self.with_states(probe, keys[:count])
-            whole = self.classifier.logits(probe)
+            whole = self._answers(probe)
             with self.left_out():
-                rest = self.classifier.logits(given)
+                rest = self._answers(given)
         except (RuntimeError, ValueError, TypeError, AttributeError, StopIteration):
             return False  # an architecture that is put together in another way
-        return bool(np.isfinite(rest).all() and np.abs(whole - rest).max() <= _SAME_LOGITS * (1 + np.abs(whole).max()))
+        return bool(rest.isfinite().all() and (whole - rest).abs().max() <= _SAME_ANSWERS * (1 + whole.abs().max()))
+
+    def _answers(self, tokens: Tokens) -> torch.Tensor:
+        network = self.network
+        network.model.eval()
+        with torch.inference_mode(), network.runtime.autocast():
+            rows = np.arange(len(tokens))
+            return network.answers(collate(tokens, rows, network.tokenizer, network.runtime.device)).float()
+
+
+def states_folder(network: Network, depth: int, *, key: str, cache: Path) -> Path:
+    """Return where the states that leave the lowest ``depth`` layers of weights ``key`` are kept."""
+    text, runtime = network.text, network.runtime
+    about = f"{text.max_length} {text.truncate} {depth} {runtime.device} {runtime.precision}"
+    return cache / "states" / fingerprint([key, f"{about} {torch.get_num_threads()}"])
 
 
 def _stop(_: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> None:

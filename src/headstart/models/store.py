@@ -88,7 +88,9 @@ class TextStore:
                 self._keep(file.name, segment)
 
     def missing(self, keys: Sequence[bytes]) -> list[int]:
-        """Return, in order, the first row of each key that is not there."""
+        """Return, in order, the first row of each key that is not there, nor was added by another process since."""
+        if not all(key in self for key in keys):
+            self.refresh()
         return sorted({key: row for row, key in reversed(list(enumerate(keys))) if key not in self}.values())
 
     def __contains__(self, key: bytes) -> bool:
@@ -97,10 +99,9 @@ class TextStore:
     def __getitem__(self, key: bytes) -> npt.NDArray[np.generic]:
         return self._of[key][key]
 
-    def rate(self, keys: Sequence[bytes]) -> float:
-        """Return texts per second at which the texts of these keys were computed."""
-        segments = {id(s): s for s in (self._of[key] for key in keys)}.values()
-        return sum(len(s.at) for s in segments) / max(sum(s.seconds for s in segments), 1e-9)
+    def seconds(self, keys: Sequence[bytes]) -> float:
+        """Return how long computing the texts of these keys took."""
+        return sum(segment.seconds / len(segment.at) for segment in (self._of[key] for key in keys))
 
     def add(self, keys: Sequence[bytes], rows: Sequence[npt.NDArray[np.generic]], seconds: float) -> None:
         """Add texts that are not there; what is kept is what was written, read back.

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from headstart.data.examples import Examples
-from headstart.models.classifier import softmax
 from headstart.models.encoders import load_classifier, load_tokenizer
 from headstart.models.network import NetworkClassifier
 from headstart.models.store import content_keys
@@ -52,21 +51,25 @@ def fine_tune(
     classifier = build()
     layers = None if layered is None else layered(classifier.model)
     held = _data(classifier, task.validation)
-    history = _train(task, classifier, task.train, held, config, layers)
+    frozen = _frozen(task, classifier)
+    history = _train(task, classifier, task.train, held, config, layers, frozen)
     notes: dict[str, Any] = {"best_epoch": history.best_epoch, "refit": config.refit}
     if layers is not None:
         layers.thaw(classifier.model, history.best_epoch)  # layers thawed later are again as they were
         notes["layers_trained"] = [group.name for group in layers.groups[: layers.thawed(history.best_epoch)]]
     names = trained_names(classifier.model)
     trained = sum(p.numel() for p in classifier.model.parameters() if p.requires_grad)
-    validation = softmax(classifier.logits(held.tokens))
+    assert history.validation is not None  # an epoch was judged
     if config.refit:
         classifier = build()
+        frozen = _frozen(task, classifier)
         again = config.model_copy(update={"epochs": history.best_epoch})
-        _train(task, classifier, task.train.concat(task.validation), None, again, layers)
+        _train(task, classifier, task.train.concat(task.validation), None, again, layers, frozen)
+    if frozen is not None:
+        classifier.prefix = frozen.kept()
     if finish is not None:
         finish(classifier)
-    return Fitted(classifier, validation, trained, history.epochs, names, notes)
+    return Fitted(classifier, history.validation, trained, history.epochs, names, notes)
 
 
 def trained_names(model: Any) -> tuple[str, ...] | None:
@@ -88,6 +91,7 @@ def _train(
     held: Data | None,
     config: TrainingConfig,
     layered: Layered | None,
+    frozen: FrozenStart | None,
 ) -> History:
     return train(
         classifier,
@@ -97,7 +101,7 @@ def _train(
         seed=task.seed,
         class_weights=task.class_weights,
         layered=layered,
-        frozen=_frozen(task, classifier),
+        frozen=frozen,
         advance=task.advance,
         on_epoch=task.on_epoch if held is not None else None,
     )

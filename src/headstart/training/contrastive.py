@@ -97,7 +97,7 @@ def encode(extractor: FeatureExtractor, tokens: Tokens, rows: Rows) -> torch.Ten
     parts = []
     with extractor.runtime.autocast():
         for piece in split_by_tokens(rows[order], tokens.lengths, _STEP_TOKENS):
-            parts.append(extractor.pooled(collate(tokens, piece, extractor.tokenizer, extractor.runtime.device)))
+            parts.append(extractor.answers(collate(tokens, piece, extractor.tokenizer, extractor.runtime.device)))
     return torch.cat(parts)[torch.from_numpy(np.argsort(order))]
 
 

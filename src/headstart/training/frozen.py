@@ -7,14 +7,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
-from headstart.models.cache import cache_limit
 from headstart.models.network import NetworkClassifier
 from headstart.models.prefix import Prefix, frozen_depth
 from headstart.training.data import Data
-
-_STATE_BYTES = 2
 
 
 class FrozenStart:
@@ -46,18 +41,23 @@ class FrozenStart:
         with prefix.left_out():
             yield given, held
 
+    def kept(self) -> Prefix | None:
+        """Return the lower layers that were left out to the end of training, for scoring; None where none were."""
+        return self._prefix if frozen_depth(self.classifier.model) == self._depth else None
+
     def _prefix_for(self, data: Data, validation: Data | None) -> Prefix | None:
         depth = frozen_depth(self.classifier.model)
         if depth != self._depth:
             self._depth, self._prefix = depth, None
-            if depth and self._fits(data, validation):
-                prefix = Prefix(self.classifier, depth, key=self.key, cache=self.cache)
-                self._prefix = prefix if prefix.holds(data.tokens, data.keys) else None
+            if depth:
+                self._prefix = self._usable(
+                    Prefix(self.classifier, depth, key=self.key, cache=self.cache), data, validation
+                )
         return self._prefix
 
-    def _fits(self, data: Data, validation: Data | None) -> bool:
-        tokens = np.concatenate([data.tokens.lengths, [] if validation is None else validation.tokens.lengths]).sum()
-        return bool(tokens * int(self.classifier.model.config.hidden_size) * _STATE_BYTES <= cache_limit())
+    def _usable(self, prefix: Prefix, data: Data, validation: Data | None) -> Prefix | None:
+        texts = [data.tokens] if validation is None else [data.tokens, validation.tokens]
+        return prefix if prefix.fits(*texts) and prefix.holds(data.tokens, data.keys) else None
 
 
 def _with_states(prefix: Prefix, data: Data) -> Data:

@@ -16,7 +16,7 @@ from torch import nn
 
 from headstart.errors import ConfigError, HeadstartError
 from headstart.models.batching import Rows, collate, split_by_tokens, training_batches
-from headstart.models.classifier import Advance, softmax
+from headstart.models.classifier import Advance, Probabilities, softmax
 from headstart.models.network import NetworkClassifier
 from headstart.models.runtime import seeded
 from headstart.training import rates
@@ -59,11 +59,13 @@ class History:
             ``validation_accuracy``.
         best_epoch: epoch (from 1) whose weights were kept.
         texts: texts trained on, over all epochs.
+        validation: class probabilities (N, C) of the validation texts in the best epoch.
     """
 
     epochs: list[dict[str, float]] = field(default_factory=list)
     best_epoch: int = 0
     texts: int = 0
+    validation: Probabilities | None = None
 
 
 def train(
@@ -121,13 +123,16 @@ def train(
                 figures = {"epoch": float(epoch), "train_loss": float(np.mean(losses))}
                 _refuse_divergence(figures)
                 history.texts += len(data.y)
+                judged = None
                 if held is not None:
-                    figures |= _judge(classifier, held)
+                    judged = softmax(classifier.logits(held.tokens))
+                    figures |= _judge(judged, held)
                     _refuse_divergence(figures)
             history.epochs.append(figures)
             if on_epoch is not None:
                 on_epoch(figures)
-            keeper.see(epoch, figures.get("validation_log_loss", -float(epoch)))
+            if keeper.see(epoch, figures.get("validation_log_loss", -float(epoch))):
+                history.validation = judged
             if epoch - max(keeper.best_epoch, started - 1) >= config.patience:
                 break
     keeper.restore()
@@ -184,8 +189,7 @@ def _refuse_divergence(figures: dict[str, float]) -> None:
         )
 
 
-def _judge(classifier: NetworkClassifier, validation: Data) -> dict[str, float]:
-    probabilities = softmax(classifier.logits(validation.tokens))
+def _judge(probabilities: Probabilities, validation: Data) -> dict[str, float]:
     likelihood = probabilities[np.arange(len(validation.y)), validation.y]
     return {
         "validation_log_loss": float(-np.log(np.clip(likelihood, 1e-12, None)).mean()),
@@ -251,11 +255,14 @@ class _Keeper:
         self.last_epoch = 0
         self.copies: list[torch.Tensor] = []
 
-    def see(self, epoch: int, loss: float) -> None:
+    def see(self, epoch: int, loss: float) -> bool:
+        """Keep the epoch if it is the best so far; return whether it is."""
         self.last_epoch = epoch
-        if loss < self.best:
-            self.best, self.best_epoch = loss, epoch
-            self.copies = [t.detach().clone() for t in self.tensors]
+        if loss >= self.best:
+            return False
+        self.best, self.best_epoch = loss, epoch
+        self.copies = [t.detach().clone() for t in self.tensors]
+        return True
 
     def restore(self) -> None:
         if self.last_epoch == self.best_epoch:
