@@ -61,6 +61,35 @@ def test_head_is_computed_where_needed_and_equals_the_whole(
 
 
 @every_architecture
+@pytest.mark.parametrize("embeddings", [True, False])
+def test_gradients_are_those_of_the_whole(
+    architecture: str, embeddings: bool, checkpoint: Callable[[str], Path]
+) -> None:
+    """The reference is torch's cross-entropy of all logits; two steps, so that memory used again is seen."""
+    lm = load_language_model(Encoder("tiny", checkpoint(architecture)), seed=0)
+    corpus = read_rows(lm.tokenizer, TEXTS[:16], max_length=32, rows="texts")
+    running = Adaptation(lm, corpus, corpus, AdaptConfig(), runtime=Runtime(), seed=0)
+    lm.train_body(embeddings=embeddings, top_layers=None)
+    lm.model.eval()
+    for rows in (np.arange(9), np.arange(9, 16)):
+        batch, at, wanted = running.batch(corpus, rows, 1)
+        found = []
+        for labels in (None, torch.full(batch["input_ids"].shape, -100)):
+            lm.model.zero_grad()
+            if labels is None:
+                loss = lm.loss(batch, at, wanted) / len(wanted)
+            else:
+                labels.view(-1)[at] = wanted
+                loss = lm.model(**batch, labels=labels).loss
+            loss.backward()
+            gradients = {n: p.grad for n, p in lm.model.named_parameters() if p.grad is not None}
+            found.append({n: (g.to_dense() if g.is_sparse else g).clone() for n, g in gradients.items()})
+        assert found[0].keys() == found[1].keys()
+        for name, gradient in found[0].items():
+            torch.testing.assert_close(gradient, found[1][name], atol=1e-5, rtol=1e-4, msg=name)
+
+
+@every_architecture
 def test_fresh_head_is_tied_and_folder_loads_everywhere(
     architecture: str, checkpoint: Callable[[str], Path], tmp_path: Path
 ) -> None:

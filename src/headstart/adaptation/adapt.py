@@ -21,7 +21,7 @@ from headstart.models.runtime import Runtime
 from headstart.records import fingerprint, fingerprint_json, read_json, versions, whole_folder, write_json
 
 CARD = "adaptation.json"
-_RECIPE = 1  # counted up when training changes, so that older cached encoders are not taken for new ones
+_RECIPE = 2  # counted up when training changes, so that older cached encoders are not taken for new ones
 _FEWEST_TEXTS = 2
 _DEFAULT_LENGTH, _DEFAULT_BLOCK = 256, 128
 _HELD_OUT = 3  # a stream of chance

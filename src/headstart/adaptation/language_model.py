@@ -9,9 +9,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from headstart.adaptation.output_layer import OutputLayer
 from headstart.errors import ModelError
 from headstart.models.checkpoint import loading, quiet_transformers, refuse_random_weights
 from headstart.models.encoders import Encoder, layer_list, load_tokenizer
+from headstart.models.first_token import top_layer_at
 from headstart.models.runtime import seeded
 from headstart.training.dropout import NO_ATTENTION_DROPOUT
 
@@ -36,20 +38,33 @@ class LanguageModel:
     kept: dict[str, torch.Tensor]
     stored: dict[str, Any]
 
-    def logits(self, batch: dict[str, torch.Tensor], at: torch.Tensor) -> torch.Tensor:
-        """Return logits (M, V) at M places of a batch (B, T), counted row by row: row b, position t is b T + t."""
+    def __post_init__(self) -> None:
+        self.output_layer = OutputLayer(self.model)
 
-        def chosen(_module: nn.Module, _inputs: Any, output: Any) -> Any:
-            output.last_hidden_state = output[0].flatten(0, 1)[at].unsqueeze(0)  # (B, T, D) -> (1, M, D)
-            return output
+    def loss(self, batch: dict[str, torch.Tensor], at: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+        """Return the summed cross-entropy at M places of a batch.
 
-        # Every architecture's head reads the first output of its body; what it is not given it does not compute.
-        hook = self.model.base_model.register_forward_hook(chosen)
-        try:
-            found: torch.Tensor = self.model(**batch).logits[0]
-        finally:
-            hook.remove()
-        return found
+        Args:
+            batch: what the model reads, (B, T).
+            at: the places (M,), counted row by row (row b, position t is b T + t), ascending.
+            wanted: tokens to predict there, shape (M,).
+        """
+        with top_layer_at(self.model, at, batch["input_ids"].shape) as found:
+
+            def chosen(_module: nn.Module, _inputs: Any, output: Any) -> Any:
+                output.last_hidden_state = output[0].flatten(0, 1)[found].unsqueeze(0)  # (B, T, D) -> (1, M, D)
+                return output
+
+            # Every architecture's head reads the first output of its body; what it is not given it does not compute.
+            hook = self.model.base_model.register_forward_hook(chosen)
+            try:
+                loss = self.output_layer.loss(self.model, batch, wanted)
+                if loss is None:
+                    logits = self.model(**batch).logits[0].float()  # (M, V)
+                    loss = nn.functional.cross_entropy(logits, wanted, reduction="sum")
+            finally:
+                hook.remove()
+        return loss
 
     def train_only_head(self) -> None:
         """Let the fresh parameters be trained, and nothing else."""

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from headstart.adaptation.config import AdaptConfig
 from headstart.adaptation.corpus import Corpus, token_batches
@@ -181,8 +180,7 @@ class Adaptation:
         """Return the summed loss of the rows' predictions, and how many there are."""
         batch, at, wanted = self.batch(corpus, rows, epoch)
         with self.runtime.autocast():
-            logits = self.lm.logits(batch, at)  # (M, V)
-        return nn.functional.cross_entropy(logits.float(), wanted, reduction="sum"), len(wanted)
+            return self.lm.loss(batch, at, wanted), len(wanted)
 
     def batch(
         self, corpus: Corpus, rows: Rows, epoch: int
