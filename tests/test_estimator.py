@@ -122,6 +122,8 @@ def test_a_source_classifier(sources: Callable[[int], Any], tiny_encoder: Path) 
     y = np.array(["bad", "good"])[CLASSES]
     as_is = quick("as-is", source=folder).fit(TEXTS, y)
     assert as_is.score(TEXTS, y) >= 0.9
+    renamed = quick("as-is", source=folder, map_labels={"bad": "negative", "good": "positive"}).fit(TEXTS, LABELS)
+    np.testing.assert_array_equal(renamed.predict_proba(TEXTS), as_is.predict_proba(TEXTS))
     assert quick("source+linear-probe", source=folder).fit(TEXTS, LABELS).score(TEXTS, LABELS) >= 0.9
     with pytest.raises(StrategyError, match=r"source labels \(bad, good\)"):
         quick("as-is", source=folder).fit(TEXTS, LABELS)

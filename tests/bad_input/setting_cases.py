@@ -79,6 +79,9 @@ SETTINGS = [
          "compare revews.csv --encoder ./none --source nosuch.csv --strategies majority",
          ["file revews.csv does not exist. Did you mean 'reviews.csv'?", "./none", "file nosuch.csv does not exist"],
          errors=3),
+    Case("faults of device, length and weights at once",
+         f"{_ENCODER} --device quantum --max-length 65 --class-weights nag=2",
+         ["'quantum'", "--max-length 65", "Did you mean 'neg'?"], _with_encoder, errors=3),
     Case("evaluate without data", "evaluate model", ["--data", "headstart evaluate --help"]),
     Case("predict without an output", "predict model reviews.csv", ["--out", "headstart predict --help"]),
 ]  # fmt: skip

@@ -212,7 +212,7 @@ def test_faults_of_rows_are_named_at_once_with_warnings_after():
         (["pos"] * 60, "every label is 'pos'; there must be at least two classes"),
         ([None] * 60, "no row has a label"),
         ([i / 7 for i in range(60)], "looks like a quantity to regress"),
-        (list(range(60)), "looks like a quantity to regress"),
+        (list(range(60)), "looks like an identifier or a quantity to regress"),
         ([f"id-{i}" for i in range(60)], "looks like an identifier"),
         ([1, "a"] * 30, "mixes int, str"),
         ([float("inf"), *map(float, range(59))], "looks like a quantity to regress"),

@@ -13,8 +13,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from conftest import ARCHITECTURES, make_checkpoint
-from headstart import catalog
+from conftest import ARCHITECTURES, make_checkpoint, separable_texts
+from headstart import TextFeatures, TransferClassifier, catalog
 from headstart.data.labels import Labels
 from headstart.errors import ModelError
 from headstart.models.encoders import (
@@ -104,6 +104,19 @@ def test_revision_chooses_the_snapshot(hub: Path, tiny_encoder: Path, checkpoint
     assert find_encoder("someone/tiny", COMMIT).config.model_type == "bert"
     with pytest.raises(ModelError, match="not on this machine"):
         find_encoder("someone/tiny", "v2")
+
+
+def test_revision_reaches_the_doors_of_scikit_learn(
+    hub: Path, tiny_encoder: Path, checkpoint: Callable[[str], Path]
+) -> None:
+    put_in_cache(hub, tiny_encoder, "someone/tiny", COMMIT, "main")
+    put_in_cache(hub, checkpoint("roberta"), "someone/tiny", OLDER, "v1")
+    texts, classes = separable_texts(24)
+    for options, kind in (({}, "bert"), ({"revision": "v1"}, "roberta")):
+        step = TextFeatures("someone/tiny", precision="float32", **options).fit(texts)
+        assert step.encoder_.config.model_type == kind
+        model = TransferClassifier(encoder="someone/tiny", precision="float32", **options).fit(texts, classes)
+        assert model.classifier_.extractor.body.config.model_type == kind
 
 
 def test_cached_snapshot_without_weights_is_not_taken(hub: Path, tiny_encoder: Path) -> None:

@@ -104,9 +104,11 @@ def _regression(rows: Rows, counts: Counter[Value]) -> list[Finding]:
     if (fractions and per_value < 50) or (len(numbers) > _MANY_VALUES and per_value < 20):
         # Whole numbers with a fair number of rows each may be class numbers (77 intents): those are only mentioned.
         sure = fractions or per_value < 5
+        unique = not fractions and len(numbers) > sum(counts.values()) // 2
+        words = "an identifier or a quantity to regress" if unique else "a quantity to regress"
         message = (
             f"{rows.name}: the label has {len(numbers)} different numbers from {min(numbers)} to {max(numbers)}: "
-            "it looks like a quantity to regress, not a class"
+            f"it looks like {words}, not a class"
         )
         remedy = "cut it into classes (low, high), or name the right column with --label"
         return [Finding("regression-label", "error" if sure else "warning", message, (), sum(counts.values()), remedy)]

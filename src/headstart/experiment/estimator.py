@@ -39,7 +39,9 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):
     Args:
         strategy: name from the table of strategies, perhaps with a stage: ``full``, ``source+lora``, ...
         encoder: catalog name, local folder or hub name.
+        revision: branch, tag or commit of a hub name.
         source: folder or hub name of an existing sequence classifier, for ``as-is`` and ``source+...``.
+        map_labels: source labels in the words of these: ``{"neg": "negative"}``.
         text: column, or two columns for pairs, of a table that hold the texts; by default its only or ``text``.
         columns: further columns of a table, for ``boosted``.
         validation_size: share (0-1) or number of the training texts to choose and stop early with.
@@ -65,7 +67,9 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):
         strategy: str = "linear-probe",
         encoder: str = "minilm",
         *,
+        revision: str | None = None,
         source: str | None = None,
+        map_labels: Mapping[str, str] | None = None,
         text: str | tuple[str, str] | None = None,
         columns: tuple[str, ...] | None = None,
         validation_size: float | int = 0.2,
@@ -80,7 +84,9 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):
     ) -> None:
         self.strategy = strategy
         self.encoder = encoder
+        self.revision = revision
         self.source = source
+        self.map_labels = map_labels
         self.text = text
         self.columns = columns
         self.validation_size = validation_size
@@ -218,7 +224,7 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):
         if plan.from_source and source is not None:
             encoder = source.encoder
         elif plan.strategy.needs_encoder:
-            encoder = find_encoder(str(self.encoder))
+            encoder = find_encoder(str(self.encoder), self.revision)
         wanted = self.class_weights
         weights = {str(k): v for k, v in wanted.items()} if isinstance(wanted, Mapping) else wanted or "none"
         involved = [e for e in (encoder, None if source is None else source.encoder) if e is not None]
@@ -239,7 +245,7 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):
 
     def _source(self, labels: Labels) -> SourceModel:
         encoder, own = existing_source(str(self.source))
-        return match_labels(encoder, own, labels, {})
+        return match_labels(encoder, own, labels, self.map_labels or {})
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "classifier_")

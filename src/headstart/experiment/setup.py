@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,13 +22,14 @@ from headstart.experiment.config import ExperimentConfig
 from headstart.experiment.progress import Reporter
 from headstart.experiment.source import SourceData, existing_source, is_labeled_data, match_labels, read_source
 from headstart.models import batching
-from headstart.models.batching import TextSettings, Tokens, Truncate
+from headstart.models.batching import TextSettings, Tokens
 from headstart.models.encoders import Encoder, check_loadable, find_encoder, load_tokenizer
 from headstart.models.runtime import Runtime, choose_runtime
+from headstart.models.text_features import text_settings
 from headstart.strategies.task import SourceModel
 
-_DEFAULT_LENGTH = 256
 _SAMPLED_TEXTS = 2000
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -86,63 +87,65 @@ def set_up(
         HeadstartError: what is wrong; several faults are joined in one `ConfigError`.
     """
     gathered = _Faults()
-    loaded: Loaded | None = None
-    encoder: Encoder | None = None
-    source_data: SourceData | None = None
-    existing: tuple[Encoder, Labels] | None = None
-    with gathered:
-        loaded = load_data(config, seed=config.seed, frame=frame, holdout_frame=holdout_frame)
-    with gathered:
-        if config.encoder is not None and not config.is_gru:
-            encoder = find_encoder(config.encoder, config.revision)
-            check_loadable(encoder)
-    with gathered:
-        if config.source is not None and is_labeled_data(config.source):
-            source_data = read_source(config)
-        elif config.source is not None:
-            if config.is_gru:
-                raise ConfigError("--encoder gru is trained on --source: give a labeled file, not a classifier")
-            existing = existing_source(config.source)
+    loaded = gathered.get(lambda: load_data(config, seed=config.seed, frame=frame, holdout_frame=holdout_frame))
+    encoder = gathered.get(lambda: _encoder(config))
+    source_data, existing = gathered.get(lambda: _source(config)) or (None, None)
+    runtime = gathered.get(lambda: choose_runtime(config.device, config.precision))
+    found = [e for e in (encoder, existing[0] if existing else None) if e is not None]
+    text = gathered.get(lambda: text_settings(found, config.max_length, config.truncate, name="--max-length"))
+    weights, source, shared = None, None, None
+    if loaded is not None:
+        labels, y = loaded.splits.labels, loaded.splits.train.y
+        weights = gathered.get(lambda: class_weights(config.class_weights, labels, y))
+        if existing is not None:
+            source = gathered.get(lambda: match_labels(*existing, labels, config.map_labels))
+        if source_data is not None:
+            fitted = source_data.loaded
+            shared = gathered.get(lambda: check_source(fitted, loaded, allow_overlap=config.allow_overlap))
     gathered.raise_all()
     assert loaded is not None
-    if source_data is not None:
-        for finding in check_source(source_data.loaded, loaded, allow_overlap=config.allow_overlap):
-            reporter.warn(str(finding))
-    labels = loaded.splits.labels
-    source = None if existing is None else match_labels(*existing, labels, config.map_labels)
-    setup = Setup(
-        config=config,
-        loaded=loaded,
-        encoder=encoder,
-        source_data=source_data,
-        source=source,
-        text=text_settings(
-            config.max_length,
-            config.truncate,
-            [e for e in (encoder, source.encoder if source else None) if e is not None],
-        ),
-        runtime=choose_runtime(config.device, config.precision),
-        threads=config.threads or cores(),
-        class_weights=class_weights(config.class_weights, labels, loaded.splits.train.y),
-    )
+    assert runtime is not None
+    assert text is not None
+    for finding in shared or ():
+        reporter.warn(str(finding))
+    threads = config.threads or cores()
+    setup = Setup(config, loaded, encoder, source_data, source, text, runtime, threads, class_weights=weights)
     _tell(setup, reporter)
     return setup
 
 
+def _encoder(config: ExperimentConfig) -> Encoder | None:
+    if config.encoder is None or config.is_gru:
+        return None
+    encoder = find_encoder(config.encoder, config.revision)
+    check_loadable(encoder)
+    return encoder
+
+
+def _source(config: ExperimentConfig) -> tuple[SourceData | None, tuple[Encoder, Labels] | None]:
+    """Return the source's labeled file, read, or the existing classifier that it names."""
+    if config.source is None:
+        return None, None
+    if is_labeled_data(config.source):
+        return read_source(config), None
+    if config.is_gru:
+        raise ConfigError("--encoder gru is trained on --source: give a labeled file, not a classifier")
+    return None, existing_source(config.source)
+
+
 class _Faults:
-    """Context manager that gathers our own errors, to raise them together."""
+    """Gathers our own errors, to raise them together."""
 
     def __init__(self) -> None:
         self.problems: list[HeadstartError] = []
 
-    def __enter__(self) -> _Faults:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, problem: BaseException | None, trace: Any) -> bool:
-        if isinstance(problem, HeadstartError):
+    def get(self, make: Callable[[], T]) -> T | None:
+        """Return what is made, or None where an error of ours was raised."""
+        try:
+            return make()
+        except HeadstartError as problem:
             self.problems.append(problem)
-            return True
-        return False
+            return None
 
     def raise_all(self) -> None:
         """Raise the one problem as it is, or several as one."""
@@ -150,18 +153,6 @@ class _Faults:
             raise self.problems[0]
         if self.problems:
             raise ConfigError([f for p in self.problems for f in getattr(p, "faults", (str(p),))])
-
-
-def text_settings(max_length: int | None, truncate: Truncate, encoders: list[Encoder]) -> TextSettings:
-    """Return how texts are cut: as wanted, or at 256 tokens or the encoders' limit.
-
-    Raises:
-        ConfigError: an encoder cannot read so many tokens.
-    """
-    limit = min([e.token_limit() for e in encoders], default=1 << 20)
-    if max_length is not None and max_length > limit:
-        raise ConfigError(f"--max-length {max_length} is more than this encoder can read: {limit} tokens")
-    return TextSettings(max_length or min(_DEFAULT_LENGTH, limit), truncate)
 
 
 def class_weights(

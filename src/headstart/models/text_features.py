@@ -31,6 +31,7 @@ class TextFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
 
     Args:
         encoder: catalog name, local folder or hub name.
+        revision: branch, tag or commit of a hub name.
         layer: which layer's states are averaged: -1 the last, 0 the embeddings, 1 the first layer, ...
         max_length: most tokens per text; by default 256 or the encoder's limit.
         truncate: part of a longer text that is kept: ``head``, ``tail`` or ``head-tail``.
@@ -48,6 +49,7 @@ class TextFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         self,
         encoder: str = "minilm",
         *,
+        revision: str | None = None,
         layer: int = -1,
         max_length: int | None = None,
         truncate: str = "head",
@@ -56,6 +58,7 @@ class TextFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         cache: bool = True,
     ) -> None:
         self.encoder = encoder
+        self.revision = revision
         self.layer = layer
         self.max_length = max_length
         self.truncate = truncate
@@ -78,7 +81,7 @@ class TextFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         texts = as_texts(X)
         if not texts:
             raise DataError("there are no texts to fit on (0 samples)")
-        self.encoder_ = find_encoder(str(self.encoder))
+        self.encoder_ = find_encoder(str(self.encoder), self.revision)
         self.text_ = text_settings([self.encoder_], self.max_length, self.truncate)
         self.runtime_ = measured_runtime(self.device, self.precision)
         self._extractor = self._load()
@@ -167,8 +170,16 @@ def _text(cell: Any, row: int, name: str) -> str:
     )
 
 
-def text_settings(encoders: Sequence[Encoder], max_length: int | None, truncate: str) -> TextSettings:
-    """Return how texts are made to fit all of the encoders.
+def text_settings(
+    encoders: Sequence[Encoder], max_length: int | None, truncate: str, *, name: str = "max_length"
+) -> TextSettings:
+    """Return how texts are made to fit all of the encoders: as wanted, or at 256 tokens or their limit.
+
+    Args:
+        encoders: that read the texts.
+        max_length: most tokens per text.
+        truncate: part of a longer text that is kept.
+        name: what the user calls the maximum length.
 
     Raises:
         ConfigError: the maximum length is more than an encoder can read, or the truncation is unknown.
@@ -177,7 +188,7 @@ def text_settings(encoders: Sequence[Encoder], max_length: int | None, truncate:
         raise ConfigError(unknown_name("truncation", truncate, TRUNCATIONS, "truncate"))
     limit = min([e.token_limit() for e in encoders], default=1 << 20)
     if max_length is not None and not 4 <= max_length <= limit:
-        raise ConfigError(f"max_length must be 4 to {limit} tokens, what this encoder can read; got {max_length}")
+        raise ConfigError(f"{name} {max_length} is not 4 to {limit:,} tokens, what this encoder can read")
     return TextSettings(max_length or min(_DEFAULT_LENGTH, limit), truncate)  # type: ignore[arg-type]  # checked above
 
 
