@@ -16,7 +16,8 @@ from headstart.errors import HeadstartError
 from headstart.experiment.config import parse, read_yaml
 
 ROOT = Path(__file__).resolve().parents[1]
-EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
+WRONG = ROOT / "examples" / "bad_input.yaml"  # on purpose
+EXAMPLES = [file for file in sorted((ROOT / "examples").glob("*.yaml")) if file != WRONG]
 SHARED = ROOT.parent / "shared" / "data"
 NAMES = [file.stem for file in EXAMPLES]
 TINY = {"labeled": 40, "holdout_size": 30, "validation_size": 10, "seeds": 1, "max_length": 16, "encoder": None}
@@ -32,9 +33,11 @@ def test_there_is_an_example_per_line_of_what_is_claimed() -> None:
         "clothing_reviews",
         "sst2",
         "portuguese_reviews",
+        "same_seed",
+        "interrupted",
     }
     assert set(NAMES) == claimed
-    assert pages == claimed | {"same_seed", "bad_input", "interrupted", "domain_shift"}
+    assert pages == claimed | {"bad_input", "domain_shift"}
 
 
 @pytest.mark.parametrize("file", EXAMPLES, ids=NAMES)
@@ -98,6 +101,15 @@ def test_bad_input_is_refused_and_leaves_nothing(
     rows = [f"text number {i} is {'good' if i % 2 else 'bad'},{'pos' if i % 2 else 'neg'}" for i in range(60)]
     (tmp_path / "reviews.csv").write_text("\n".join(["text,sentiment", *rows]), encoding="utf-8")
     monkeypatch.chdir(tmp_path)
-    assert run(shlex.split(command)[1:]) == 2
+    assert run(shlex.split(command.replace("examples/bad_input.yaml", str(WRONG)))[1:]) == 2
     assert "error: " in capsys.readouterr().err
     assert [file.name for file in tmp_path.iterdir()] == ["reviews.csv"]
+
+
+def test_every_fault_of_the_wrong_example_is_named_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["compare", str(WRONG)]) == 2
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    meant = ("mean 'label'", "mean 'macro_f1'", "max_length: ", "holdout_size: ", "mean 'lora'", "mean 'epochs'")
+    assert len(said) == len(meant)
+    assert all(sum(word in line for line in said) == 1 for word in meant)
+    assert all("bad_input.yaml" in line for line in said)

@@ -87,13 +87,15 @@ class MissingExtraError(HeadstartError, ImportError):
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return `` Did you mean 'x'?`` for the closest known name, or an empty string.
 
-    A name that differs in a letter or two comes first, then one that holds what was typed (``f1`` in ``macro_f1``).
+    A name with the same letters comes first (``lable``), then one that differs in a letter or two, then one that holds
+    what was typed (``f1`` in ``macro_f1``).
     """
     lowered = {str(k).lower(): str(k) for k in known}
     typed = str(name).lower()
+    swapped = [k for k in lowered if sorted(k) == sorted(typed)]
     near = difflib.get_close_matches(typed, list(lowered), n=1, cutoff=_A_LETTER_OR_TWO)
     holding = [k for k in lowered if len(typed) > 1 and typed in k]
-    close = near or holding or difflib.get_close_matches(typed, list(lowered), n=1, cutoff=0.5)
+    close = swapped or near or holding or difflib.get_close_matches(typed, list(lowered), n=1, cutoff=0.5)
     return f" Did you mean '{lowered[close[0]]}'?" if close else ""
 
 

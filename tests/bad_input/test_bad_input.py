@@ -15,7 +15,7 @@ from yaml_cases import YAML
 
 pytest_plugins = ("places",)
 CASES: list[Case] = [*SETTINGS, *YAML, *DATA, *ENCODERS, *MODELS, *OUTPUTS]
-FEWEST_CASES = 45
+FEWEST_CASES = 200
 _NOT_FOR_USERS = ("Traceback", "This is a bug", "Error:", "Exception", "pydantic", 'File "')
 
 
