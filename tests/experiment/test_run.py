@@ -197,6 +197,11 @@ def test_source_is_trained_once_and_its_labels_are_matched(tmp_path: Path, tiny_
     plain = headstart.compare(data, out=str(tmp_path / "a"), reporter=heard, **settings)
     as_is, with_head, _probe = plain.record["strategies"]
     assert as_is["status"] == "skipped"
+    assert (as_is["metrics"], as_is["validation"], len(as_is["fits"])) == ({}, {}, 1)
+    assert set(as_is) == set(with_head) - {"per_class", "confusion"}
+    assert {k for k, v in as_is.items() if v is None} == {
+        "seconds_fit", "texts_per_second", "peak_memory_bytes", "size_bytes", "parameters_total", "parameters_trained",
+    }  # fmt: skip
     assert "neg" in as_is["reason"]
     assert "--map-labels" in as_is["reason"]
     assert with_head["status"] == "ok"
@@ -227,12 +232,13 @@ def test_an_existing_classifier_is_a_source(tmp_path: Path, tiny_encoder: Path) 
         data, encoder=str(tiny_encoder), strategies=["full"], out=str(tmp_path / "a"),
         settings={"full": {"epochs": 6, "learning_rate": 2e-3, "patience": 6}}, **FAST,
     )  # fmt: skip
-    again = headstart.compare(
-        data, encoder=str(tiny_encoder), source=str(tmp_path / "a/best"), strategies=["as-is"],
-        out=str(tmp_path / "b"), **FAST,
-    )  # fmt: skip
-    value = again.record["strategies"][0]["metrics"]["accuracy"]["value"]
-    assert value == first.record["strategies"][0]["metrics"]["accuracy"]["value"]
+    for at, source in enumerate((tmp_path / "a/best", tmp_path / "a")):  # the comparison's folder means its winner
+        again = headstart.compare(
+            data, encoder=str(tiny_encoder), source=str(source), strategies=["as-is"], out=str(tmp_path / f"b{at}"),
+            **FAST,
+        )  # fmt: skip
+        value = again.record["strategies"][0]["metrics"]["accuracy"]["value"]
+        assert value == first.record["strategies"][0]["metrics"]["accuracy"]["value"]
 
 
 def test_the_gru_is_trained_on_the_source_and_transferred(tmp_path: Path) -> None:

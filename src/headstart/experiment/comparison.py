@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 COMPARISON = "comparison.json"
 BEST = "best"
+_COSTS = ("seconds_fit", "texts_per_second", "peak_memory_bytes", "size_bytes")
+_COUNTS = ("parameters_total", "parameters_trained")
 
 
 class Comparison:
@@ -108,7 +110,10 @@ class Comparison:
 def strategy_row(
     name: str, fits: Sequence[Fit], records: Sequence[dict[str, Any]], splits: Splits, seed: int
 ) -> dict[str, Any]:
-    """Sum up one strategy over its seeds: holdout metrics with intervals, validation means, costs."""
+    """Sum up one strategy over its seeds: holdout metrics with intervals, validation means, costs.
+
+    A strategy that was not fitted has the same keys but ``per_class`` and ``confusion``, without values.
+    """
     failed = [r for r in records if r["status"] != "ok"]
     row: dict[str, Any] = {
         "name": name,
@@ -117,6 +122,7 @@ def strategy_row(
         "metrics": {},
         "validation": {},
         "fits": [dict(r) for r in records],
+        **dict.fromkeys((*_COSTS, *_COUNTS)),
     }
     if failed:
         return row
@@ -124,11 +130,8 @@ def strategy_row(
     probabilities = np.stack([read_predictions(f.folder, "holdout", names) for f in fits])  # (S, N, C)
     row |= evaluate(y, probabilities, names, seed=seed).to_json()
     row["validation"] = {m: _mean([r["validation"][m] for r in records]) for m in METRICS}
-    for key in ("seconds_fit", "texts_per_second", "peak_memory_bytes", "size_bytes"):
-        row[key] = _mean([r[key] for r in records])
-    row["parameters_total"] = records[0]["parameters_total"]
-    row["parameters_trained"] = records[0]["parameters_trained"]
-    return row
+    row |= {key: _mean([r[key] for r in records]) for key in _COSTS}
+    return row | {key: records[0][key] for key in _COUNTS}
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

