@@ -265,6 +265,36 @@ def run_to_end(words: Sequence[str], *, cache: Path, log: Path) -> None:
         raise SystemExit(f"exit code {code}:\n{log.read_text(errors='replace')[-2000:]}")
 
 
+def add_sides(parser: argparse.ArgumentParser, sides: Sequence[str]) -> None:
+    """Add the flags that `run_apart` gives to a race's own script: which side to run, and its seed."""
+    parser.add_argument("--side", choices=sides, help=argparse.SUPPRESS)
+    parser.add_argument("--seed", type=int, default=0, help=argparse.SUPPRESS)
+
+
+def run_apart(
+    script: str, options: argparse.Namespace, side: str, *, seed: int, names: Sequence[str]
+) -> dict[str, Any]:
+    """Run one side of a race in a process of its own; return the figures that it prints last, as JSON.
+
+    Args:
+        script: the race's own file.
+        options: as given to the race; those in ``names``, and ``threads``, are handed on.
+        side: which one.
+        seed: of this run.
+        names: flags of sizes.
+    """
+    words = [sys.executable, script, "--side", side, "--seed", str(seed)]
+    given = {name: getattr(options, name) for name in (*names, "threads")}
+    words += [word for name, number in given.items() if number is not None for word in (f"--{name}", str(number))]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{side} failed:\n{done.stderr[-2000:]}")
+    last = done.stdout.strip().splitlines()[-1]
+    if not options.quiet:
+        print(side, last, file=sys.stderr)
+    return dict(json.loads(last))
+
+
 def differing(one: Any, other: Any, at: str = "") -> Iterator[str]:
     """Yield the places where two JSON values differ, as ``strategies[3].metrics.accuracy.value: 0.8 / 0.9``."""
     if isinstance(one, Mapping) and isinstance(other, Mapping):

@@ -14,12 +14,11 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
 from typing import Any
 
-from common import Claim, at_least, finish, new_parser
+from common import Claim, add_sides, at_least, finish, new_parser, run_apart
 
 SIDES = ("recipe_float32", "recipe_bfloat16", "ours")
 RATE, EPOCHS, BATCH, LENGTH = 5e-5, 5, 32, 128
@@ -32,8 +31,7 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=5, metavar="N", help="seeds for the accuracies (%(default)s)")
     parser.add_argument("--train", type=int, default=600, metavar="N", help="texts to train on (%(default)s)")
     parser.add_argument("--score", type=int, default=2000, metavar="N", help="texts to score (%(default)s)")
-    parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
-    parser.add_argument("--seed", type=int, default=0, help=argparse.SUPPRESS)
+    add_sides(parser, SIDES)
     options = parser.parse_args()
     if options.side:
         print(json.dumps(run_side(options)))
@@ -43,22 +41,9 @@ def main() -> int:
         for side in SIDES:
             # Beyond the timed pairs only accuracy is wanted, which bfloat16 has no claim about.
             if pair < options.pairs or side != "recipe_bfloat16":
-                runs[side].append(child(options, side, seed=pair))
-                if not options.quiet:
-                    print(side, json.dumps(runs[side][-1]), file=sys.stderr)
+                runs[side].append(run_apart(__file__, options, side, seed=pair, names=("train", "score")))
     figures = summary(runs, options.pairs)
     return finish("recipe_race", options, claims_of(figures), figures)
-
-
-def child(options: argparse.Namespace, side: str, *, seed: int) -> dict[str, Any]:
-    """Run one side in a process of its own."""
-    words = [sys.executable, __file__, "--side", side, "--seed", str(seed)]
-    words += ["--train", str(options.train), "--score", str(options.score)]
-    words += [] if options.threads is None else ["--threads", str(options.threads)]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{side} failed:\n{done.stderr[-2000:]}")
-    return dict(json.loads(done.stdout.strip().splitlines()[-1]))
 
 
 def summary(runs: dict[str, list[dict[str, Any]]], pairs: int) -> dict[str, Any]:

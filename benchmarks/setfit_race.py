@@ -16,7 +16,6 @@ import argparse
 import importlib.util
 import json
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -25,7 +24,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from common import Claim, at_least, finish, new_parser, shared_data
+from common import Claim, add_sides, at_least, finish, new_parser, run_apart, shared_data
 
 SIDES = ("ours", "same_pairs", "other_pairs", "setfit")
 PAIRS, TEXTS, RATE, LENGTH, WARMUP = 16, 8, 5e-5, 128, 0.1
@@ -39,8 +38,7 @@ def main() -> int:
     parser.add_argument("--labeled", type=int, default=100, metavar="N", help="labels (%(default)s)")
     parser.add_argument("--steps", type=int, default=100, metavar="N", help="steps of 16 pairs (%(default)s)")
     parser.add_argument("--score", type=int, default=2000, metavar="N", help="texts to score (%(default)s)")
-    parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
-    parser.add_argument("--seed", type=int, default=0, help=argparse.SUPPRESS)
+    add_sides(parser, SIDES)
     options = parser.parse_args()
     if options.side:
         print(json.dumps(run_side(options)))
@@ -49,22 +47,9 @@ def main() -> int:
     runs: dict[str, list[dict[str, Any]]] = {side: [] for side in sides}
     for seed in range(options.seeds):
         for side in sides:
-            runs[side].append(child(options, side, seed))
-            if not options.quiet:
-                print(side, json.dumps(runs[side][-1]), file=sys.stderr)
+            runs[side].append(run_apart(__file__, options, side, seed=seed, names=("labeled", "steps", "score")))
     figures = summary(runs)
     return finish("setfit_race", options, claims_of(figures), figures)
-
-
-def child(options: argparse.Namespace, side: str, seed: int) -> dict[str, Any]:
-    """Run one side in a process of its own."""
-    words = [sys.executable, __file__, "--side", side, "--seed", str(seed), "--labeled", str(options.labeled)]
-    words += ["--steps", str(options.steps), "--score", str(options.score)]
-    words += [] if options.threads is None else ["--threads", str(options.threads)]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{side} failed:\n{done.stderr[-2000:]}")
-    return dict(json.loads(done.stdout.strip().splitlines()[-1]))
 
 
 def summary(runs: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
