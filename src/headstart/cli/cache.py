@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from headstart.cli.encoders import AsJson
+from headstart.cli import running
 from headstart.cli.lazy import single
 from headstart.cli.tables import line, show, table
 
@@ -34,7 +34,7 @@ def application() -> typer.Typer:
     return single("cache", cache, epilog=_EPILOG, needs_arguments=False)
 
 
-def cache(clear: Clear = False, kind: Kind = None, json_: AsJson = False) -> None:
+def cache(clear: Clear = False, kind: Kind = None, json_: running.AsJson = False) -> None:
     """Show what is kept so that it is never computed twice, or drop it.
 
     It lies in HEADSTART_CACHE and holds at most HEADSTART_CACHE_SIZE (5GB by default); what was not used for longest

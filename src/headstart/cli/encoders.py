@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
 from headstart import catalog
+from headstart.cli import running
 from headstart.cli.lazy import single
 from headstart.cli.tables import line, show, table
 
@@ -17,7 +18,6 @@ headstart encoders
 
 headstart compare reviews.csv --encoder minilm
 """
-AsJson = Annotated[bool, typer.Option("--json", help="Print everything as JSON to stdout.")]
 
 
 def application() -> typer.Typer:
@@ -25,7 +25,7 @@ def application() -> typer.Typer:
     return single("encoders", encoders, epilog=_EPILOG, needs_arguments=False)
 
 
-def encoders(json_: AsJson = False) -> None:
+def encoders(json_: running.AsJson = False) -> None:
     """List the encoders that have a short name, and whether each is on this machine.
 
     Any other encoder is given by its folder or its name on the Hugging Face hub; only safetensors weights are read.

@@ -35,8 +35,6 @@ Out = Annotated[
         "--out", metavar="FILE", help="Write each text with every model's answer: .csv, .tsv, .jsonl, .parquet."
     ),
 ]
-Seed = Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Seed of the intervals' resampling.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print everything as JSON to stdout.")]
 _MOST_CLASSES_SHOWN = 30
 
 
@@ -51,8 +49,8 @@ def evaluate(
     out: Out = None,
     text: running.Text = None,
     label: Label = "label",
-    seed: Seed = 0,
-    json_: AsJson = False,
+    seed: running.ResamplingSeed = 0,
+    json_: running.AsJson = False,
     encoding: running.Encoding = None,
     separator: running.Separator = None,
     quiet: running.Quiet = False,

@@ -53,7 +53,6 @@ MaxLength = Annotated[
 Revision = Annotated[
     str | None, typer.Option("--revision", metavar="NAME", help="Branch, tag or commit of a hub name.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print everything as JSON to stdout.")]
 
 
 def application() -> typer.Typer:
@@ -67,7 +66,7 @@ def inspect(
     against: Against = None,
     max_length: MaxLength = None,
     revision: Revision = None,
-    json_: AsJson = False,
+    json_: running.AsJson = False,
 ) -> None:
     """Look into a model or encoder.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from headstart.cli import registered
+from headstart.cli import registered, running
 from headstart.cli.lazy import single
 from headstart.cli.tables import line, show, table
 
@@ -28,7 +28,7 @@ def application() -> typer.Typer:
     return single("models", models, epilog=_EPILOG, needs_arguments=False)
 
 
-def models(name: Name = None, registry: registered.RegistryUri = None, json_: registered.AsJson = False) -> None:
+def models(name: Name = None, registry: registered.RegistryUri = None, json_: running.AsJson = False) -> None:
     """List registered models: every version with its aliases, strategy, and the metric that chose it.
 
     Use one by the name of a version or alias wherever a model folder goes: models:/reviews/3, models:/reviews@champion.

@@ -31,7 +31,6 @@ Metric = Annotated[
         autocompletion=completion.FOR_SETTINGS["metric"],
     ),
 ]
-Seed = Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Seed of the intervals' resampling.")]
 Force = Annotated[bool, typer.Option("--force", help="Promote whatever the rows say, or without any.")]
 _NOT_PROMOTED = 1
 
@@ -48,10 +47,10 @@ def promote(
     label: registered.Label = None,
     text: running.Text = None,
     metric: Metric = None,
-    seed: Seed = 0,
+    seed: running.ResamplingSeed = 0,
     force: Force = False,
     registry: registered.RegistryUri = None,
-    json_: registered.AsJson = False,
+    json_: running.AsJson = False,
     encoding: running.Encoding = None,
     separator: running.Separator = None,
     quiet: running.Quiet = False,

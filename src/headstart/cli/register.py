@@ -40,7 +40,7 @@ def register(
     label: registered.Label = None,
     text: running.Text = None,
     registry: registered.RegistryUri = None,
-    json_: registered.AsJson = False,
+    json_: running.AsJson = False,
     encoding: running.Encoding = None,
     separator: running.Separator = None,
     quiet: running.Quiet = False,

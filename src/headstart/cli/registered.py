@@ -30,7 +30,6 @@ Label = Annotated[
     str | None,
     typer.Option("--label", metavar="COLUMN", help="Column of the label, where it is not called as in training."),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print everything as JSON to stdout.")]
 _EVALUATION = "headstart.evaluation."
 
 

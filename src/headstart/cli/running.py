@@ -50,6 +50,8 @@ Text = Annotated[
 Encoding = Annotated[str | None, typer.Option("--encoding", metavar="NAME", help="Encoding of the file.")]
 Separator = Annotated[str | None, typer.Option("--separator", metavar="CHARACTER", help="Separator of the file.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print everything as JSON to stdout.")]
+ResamplingSeed = Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Seed of the intervals' resampling.")]
 
 
 def columns(value: str | None) -> tuple[str, ...]:

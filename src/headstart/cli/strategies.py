@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from headstart.cli import completion
+from headstart.cli import completion, running
 from headstart.cli.lazy import single
 from headstart.cli.tables import line, show, table
 from headstart.records import read_json
@@ -32,7 +32,6 @@ Name = Annotated[
 ]
 # What `described` returns, written by docs/tables.py: showing it must not be waited for.
 STORED = Path(__file__).with_name("strategies.json")
-AsJson = Annotated[bool, typer.Option("--json", help="Print everything as JSON to stdout.")]
 
 
 def application() -> typer.Typer:
@@ -40,7 +39,7 @@ def application() -> typer.Typer:
     return single("strategies", strategies, epilog=_EPILOG, needs_arguments=False)
 
 
-def strategies(name: Name = None, json_: AsJson = False) -> None:
+def strategies(name: Name = None, json_: running.AsJson = False) -> None:
     """List the ways of transferring: what each starts from and does, and its settings with their defaults.
 
     A setting is given as --set STRATEGY.KEY=VALUE, or under settings in an experiment file.
