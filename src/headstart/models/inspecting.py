@@ -14,7 +14,7 @@ from headstart.errors import MissingExtraError, ModelError
 from headstart.models import folder as model_folder
 from headstart.models.checkpoint import check_safetensors
 from headstart.models.encoders import Encoder, find_encoder, load_tokenizer
-from headstart.models.predicting import model_folder as winner_or_self
+from headstart.models.predicting import winner_or_self
 from headstart.records import read_json
 
 _HEAD_FILE = "head.safetensors"
@@ -102,7 +102,7 @@ def find(name: str, revision: str | None = None) -> Inspected:
         for file in path.glob("*.safetensors"):
             check_safetensors(file)
     else:
-        path, card = find_encoder(name, revision).folder, None
+        path, card = find_encoder(name, revision, what="model or encoder", flag="headstart inspect").folder, None
     config = path / "config.json"
     try:
         return Inspected(name, path, card, dict(read_json(config)) if config.is_file() else {})

@@ -48,7 +48,7 @@ def open_model(
         ModelError: there is none, it is damaged, or not for this engine.
         ConfigError: the engine is unknown.
     """
-    path = engine_folder(model_folder(name), engine)
+    path = engine_folder(winner_or_self(name), engine)
     return folder.load(path, device=device, precision=precision, runtime=runtime)
 
 
@@ -83,7 +83,7 @@ def weights_fingerprint(path: Path) -> str:
     return fingerprint(part for p in files for part in (p.name, fingerprint_file(p)))
 
 
-def model_folder(name: str | Path) -> Path:
+def winner_or_self(name: str | Path) -> Path:
     """Return ``name``, or its ``best`` where ``name`` is the folder of a finished comparison."""
     path = Path(name).expanduser()
     is_model = (path / folder.CARD).is_file() or (path / "config.json").is_file()

@@ -13,7 +13,7 @@ from typing import Any
 
 from headstart.errors import ModelError
 from headstart.models import folder as model_folder
-from headstart.models.predicting import model_folder as winner_or_self
+from headstart.models.predicting import winner_or_self
 from headstart.records import read_json, versions
 from headstart.registry.names import CHALLENGER, Reference, checked_name, is_registered, parse
 from headstart.registry.packaging import write_mlflow_model
