@@ -108,6 +108,19 @@ def test_evaluate_sets_models_side_by_side(models, data):
     assert "40 labeled texts; 1 without a label are left out" in out
 
 
+def test_evaluate_looks_for_the_label_where_it_stood_in_training(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    frame = pd.read_csv(write_csv(tmp_path / "rows.csv", labeled_rows(60))).rename(columns={"label": "mood"})
+    frame.to_csv("moods.csv", index=False)
+    assert call("fit", "moods.csv", "--label", "mood", "--strategy", "tfidf", "--no-tracking", "-q")[0] == 0
+    model = tmp_path / "runs" / "moods-tfidf"
+    code, out, err = call("evaluate", model, "--data", "moods.csv")
+    assert (code, "60 labeled texts" in out) == (0, True), err
+    frame.rename(columns={"mood": "label"}).to_csv("others.csv", index=False)
+    assert "has no column 'mood' (--label)" in call("evaluate", model, "--data", "others.csv")[2]
+    assert call("evaluate", model, "--data", "others.csv", "--label", "label")[0] == 0
+
+
 def test_evaluate_matches_labels_by_their_text(models, tmp_path):
     rows = [(text, {"neg": "0", "pos": "1"}[label]) for text, label in labeled_rows(20)]
     as_text = tmp_path / "text.jsonl"

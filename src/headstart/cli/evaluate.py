@@ -28,7 +28,9 @@ Models = Annotated[
     ),
 ]
 Data = Annotated[str, typer.Option("--data", metavar="FILE", help="Labeled texts.")]
-Label = Annotated[str, typer.Option("--label", metavar="COLUMN", help="Column of the label.")]
+Label = Annotated[
+    str | None, typer.Option("--label", metavar="COLUMN", help="Column of the label; by default the first model's.")
+]
 Out = Annotated[
     str | None,
     typer.Option(
@@ -48,7 +50,7 @@ def evaluate(
     data: Data,
     out: Out = None,
     text: running.Text = None,
-    label: Label = "label",
+    label: Label = None,
     seed: running.ResamplingSeed = 0,
     json_: running.AsJson = False,
     encoding: running.Encoding = None,
@@ -78,6 +80,7 @@ def evaluate(
     running.use_threads(threads)
     runtime = choose_runtime(device, precision)
     opened = [(name, load(name, runtime=runtime, engine=engine)) for name in models]
+    label = label or str(opened[0][1].card.get("label_column") or "label")
     names = running.columns(text) or [str(c) for _, model in opened for c in model.card["text"]["columns"]]
     table = read_table(data, encoding=encoding, separator=running.character(separator), text=names)
     for line in () if quiet else table.notes:
