@@ -17,7 +17,6 @@ from headstart.errors import ConfigError
 from headstart.models.batching import split_by_tokens, tokenize
 from headstart.models.encoders import load_classifier, load_tokenizer
 from headstart.models.network import NetworkClassifier
-from headstart.models.runtime import seeded
 from headstart.training.data import Data
 from headstart.training.loop import History, TrainingConfig, set_modes, train
 
@@ -200,21 +199,6 @@ def test_rate_rises_to_one_and_falls_to_near_zero(planned: int, warmup: float) -
     assert rates[rising - 1 :] == sorted(rates[rising - 1 :], reverse=True)
     assert min(rates) > 0
     assert slope(planned, planned) == 0.0
-
-
-def test_seeded_leaves_the_callers_random_state_alone() -> None:
-    torch.manual_seed(7)
-    expected = torch.rand(3)
-    torch.manual_seed(7)
-    with seeded(0):
-        first = torch.rand(3)
-    assert torch.equal(torch.rand(3), expected)
-    with seeded(0):
-        assert torch.equal(torch.rand(3), first)
-    before = torch.random.get_rng_state()
-    with pytest.raises(ZeroDivisionError), seeded(1):
-        _ = torch.rand(5) / (1 // 0)
-    assert torch.equal(before, torch.random.get_rng_state())
 
 
 @pytest.mark.parametrize("strategy", ["full", "partial", "lora"])
