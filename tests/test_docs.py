@@ -169,6 +169,19 @@ def test_tables_equal_the_code() -> None:
         assert tables.filled(text) == text, f"{page.name} is out of date: run python docs/tables.py"
 
 
+def test_extras_are_those_of_the_project() -> None:
+    """What the README lists and what messages name can be installed, and `all` brings all of it."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    smaller = set(extras) - {"all", "dev"}
+    table = (ROOT / "README.md").read_text(encoding="utf-8").split("| extra | brings | for |")[1].split("\n\n")[0]
+    assert set(re.findall(r"^\| `(\w+)`", table, re.MULTILINE)) == smaller
+    assert extras["all"] == [f"headstart[{','.join(name for name in extras if name in smaller)}]"]
+    sources = [file.read_text(encoding="utf-8") for file in (ROOT / "src").rglob("*.py")]
+    raised = {name for text in sources for name in re.findall(r'MissingExtraError\("(\w+)"', text)}
+    assert raised
+    assert raised <= smaller
+
+
 def test_every_strategy_has_a_section() -> None:
     from headstart.strategies.table import STRATEGIES
 
