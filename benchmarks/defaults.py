@@ -35,14 +35,14 @@ from headstart.errors import unknown_name
 from headstart.experiment.config import parse, read_yaml
 from headstart.records import fingerprint_json
 
-# Set -> its file (None: the packaged film reviews), and the example whose holdout is kept out of it.
-DATASETS: dict[str, tuple[str | None, str | None]] = {
-    "hotel": ("hotel_reviews.parquet", "hotel_remarks.yaml"),
-    "finance": ("finance_headlines.parquet", None),
-    "fashion": ("fashion_reviews.parquet", "clothing_reviews.yaml"),
-    "ag_news": ("ag_news.parquet", None),
-    "banking20": ("banking77.parquet", None),
-    "film-reviews": (None, "film_reviews.yaml"),
+# Set -> its file (None: the packaged film reviews), and the examples whose holdouts are kept out of it.
+DATASETS: dict[str, tuple[str | None, tuple[str, ...]]] = {
+    "hotel": ("hotel_reviews.parquet", ("hotel_remarks.yaml", "hotel_few_labels.yaml")),
+    "finance": ("finance_headlines.parquet", ()),
+    "fashion": ("fashion_reviews.parquet", ("clothing_reviews.yaml",)),
+    "ag_news": ("ag_news.parquet", ()),
+    "banking20": ("banking77.parquet", ()),
+    "film-reviews": (None, ("film_reviews.yaml",)),
 }
 _BANKING_CLASSES = 20
 Candidate = dict[str, Any]
@@ -105,13 +105,13 @@ def _number(text: str) -> Any:
 
 def tuning_frame(name: str) -> pd.DataFrame:
     """Return a set's texts and labels without the rows that a benchmark holds out."""
-    file, example = DATASETS[name]
+    file, examples = DATASETS[name]
     frame = sample_frame("film-reviews") if file is None else pd.read_parquet(shared_data(file))
     frame = frame[["text", "label"]]
     if name == "banking20":
         first = sorted(frame["label"].unique())[:_BANKING_CLASSES]
         frame = frame[frame["label"].isin(first)]
-    if example is not None:
+    for example in examples:
         frame = frame[~frame["text"].isin(held_out(example, file))]
     return frame.reset_index(drop=True)
 

@@ -60,7 +60,7 @@ def run(spy: Spy, task: Task, **settings: Any) -> Fitted:
 def test_rounds_grow_are_balanced_and_recorded() -> None:
     task = with_pool(tiny_task(n=20, n_validation=30), 100)
     spy = Spy(0.7, 0.8, 0.85, 0.9)
-    found = run(spy, task, rounds=2, confidence=0.5).notes["self_train"]
+    found = run(spy, task, rounds=2, confidence=0.5, growth=1.0).notes["self_train"]
     assert [r["added"] for r in found["rounds"]] == [{"negative": 10, "positive": 10}, {"negative": 20, "positive": 20}]
     assert [r["kept"] for r in found["rounds"]] == [True, True]
     losses = [found["first"]["validation_log_loss"], *(r["validation_log_loss"] for r in found["rounds"])]
@@ -73,7 +73,7 @@ def test_rounds_grow_are_balanced_and_recorded() -> None:
 def test_ends_when_validation_gets_no_better_and_keeps_what_was_better() -> None:
     task = with_pool(tiny_task(n=20, n_validation=10), 100)
     spy = Spy(0.7, 0.8, 0.75, 0.9)
-    found = run(spy, task, rounds=5, confidence=0.5)
+    found = run(spy, task, rounds=5, confidence=0.5, growth=1.0)
     assert [r["kept"] for r in found.notes["self_train"]["rounds"]] == [True, False]
     refit_task, refit_config = spy.given[-1]
     assert len(refit_task.train) == 40
@@ -83,7 +83,7 @@ def test_ends_when_validation_gets_no_better_and_keeps_what_was_better() -> None
 def test_no_confident_text_of_a_class_ends_it() -> None:
     task = with_pool(tiny_task(n=20, n_validation=10), 100)
     spy = Spy(0.7, pool=0.51)
-    found = run(spy, task, confidence=0.95).notes["self_train"]
+    found = run(spy, task, confidence=0.95, surest=0.0).notes["self_train"]
     assert found["rounds"] == [{"round": 1, "added": {"negative": 0, "positive": 0}, "kept": False}]
 
 
@@ -127,15 +127,28 @@ def test_the_pool_is_drawn_by_the_seed_and_holds_each_text_once() -> None:
     assert len(set(one.texts)) == len(one) == 30
 
 
-def test_only_confident_texts_are_taken_the_surest_first() -> None:
-    task = with_pool(tiny_task(n=20), 6)
-    proba = np.array([[0.95, 0.05], [0.99, 0.01], [0.6, 0.4], [0.08, 0.92], [0.02, 0.98], [0.1, 0.9]])
+def test_only_confident_texts_are_taken_equally_many_of_each_class_drawn_by_the_seed() -> None:
+    task = with_pool(tiny_task(n=20), 60)
     assert task.unlabeled is not None
-    found = confident(proba, task.unlabeled, task, SelfTrainConfig(growth=0.2), 1)
+    sure = np.linspace(0.55, 0.99, len(task.unlabeled))
+    proba = np.stack([sure, 1 - sure], axis=1)
+    proba[::3] = proba[::3, ::-1]  # every third is of the other class
+    config = SelfTrainConfig(growth=0.5, surest=0.0)
+    found, again, other = (confident(proba, task.unlabeled, replace(task, seed=seed), config, 1) for seed in (0, 0, 1))
+    rows = [task.unlabeled.texts.index(text) for text in found.texts]
+    assert (sure[rows] >= 0.9).all()
+    np.testing.assert_array_equal(found.y, proba[rows].argmax(axis=1))
+    assert np.bincount(found.y).tolist() == [4, 4]  # 5 of each are asked for, 4 of class 1 are confident
+    assert found.texts == again.texts != other.texts
+
+
+def test_the_surest_of_each_class_are_taken_where_none_is_confident() -> None:
+    task = with_pool(tiny_task(n=20), 6)
+    proba = np.array([[0.55, 0.45], [0.57, 0.43], [0.51, 0.49], [0.4, 0.6], [0.35, 0.65], [0.45, 0.55]])
+    assert task.unlabeled is not None
+    found = confident(proba, task.unlabeled, task, SelfTrainConfig(surest=0.5), 1)
     assert [task.unlabeled.texts.index(text) for text in found.texts] == [0, 1, 3, 4]
-    np.testing.assert_array_equal(found.y, [0, 0, 1, 1])
-    few = confident(proba, task.unlabeled, task, SelfTrainConfig(growth=0.1), 1)
-    assert [task.unlabeled.texts.index(text) for text in few.texts] == [1, 4]
+    assert not len(confident(proba, task.unlabeled, task, SelfTrainConfig(surest=0.0), 1))
 
 
 def test_a_class_without_training_texts_does_not_stop_it() -> None:
@@ -215,7 +228,7 @@ def test_settings() -> None:
 def test_work_counts_every_round() -> None:
     plan, plain = table.plan("full+self-train"), table.plan("full")
     sizes = {"validation": 20, "holdout": 0}
-    config: Any = table.config_for(plan, {"self-train": {"rounds": 2}})
+    config: Any = table.config_for(plan, {"self-train": {"rounds": 2, "growth": 1.0}})
     own = [table.work(plain, config.strategy, train=n, **sizes) for n in (80, 160, 240)]
     assert table.work(plan, config, train=80, **sizes) == sum(own)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,19 @@ def test_training_brings_classes_apart(tiny_encoder: Path) -> None:
 
     assert gap(after) > gap(before) + 0.2
     assert fitted.epochs[-1]["train_loss"] < fitted.epochs[0]["train_loss"]
+
+
+def test_refit_trains_on_both_parts_and_is_judged_by_the_first(tiny_encoder: Path) -> None:
+    task = tiny_task(encoder=tiny_encoder)
+    both = replace(task, train=task.train.concat(task.validation))
+    plain, refit = (fit_strategy("contrastive", task, refit=on) for on in (False, True))
+    strength = refit.notes["strength"]
+    assert strength == plain.notes["strength"]
+    np.testing.assert_array_equal(refit.validation, plain.validation)
+    expected = fit_strategy("contrastive", both, refit=False, strengths=(strength,)).classifier
+    proba = refit.classifier.predict_proba(task.validation)
+    np.testing.assert_array_equal(proba, expected.predict_proba(task.validation))
+    assert not np.array_equal(proba, plain.classifier.predict_proba(task.validation))
 
 
 def test_the_tuned_encoder_is_saved_and_the_cached_features_are_not_those_of_the_plain_one(

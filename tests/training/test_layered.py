@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from conftest import ARCHITECTURES, fit_strategy, tiny_task
 from headstart.models.encoders import load_classifier
-from headstart.models.layers import layer_groups
+from headstart.models.layers import LayerGroup, layer_groups, merged
 from headstart.strategies.full import FullConfig
 from headstart.strategies.gradual import GradualConfig
 from headstart.training.data import Data
@@ -57,6 +57,29 @@ def test_layers_stand_in_their_own_group(checkpoint: Callable[[str], Path]) -> N
     assert set(groups["head"]) == {
         f"{part}.{kind}" for part in ("bert.pooler.dense", "classifier") for kind in ("weight", "bias")
     }
+
+
+@pytest.mark.parametrize(
+    "layers, parts, expected",
+    [
+        (6, 2, ["layers 3-5", "layers 0-2"]),
+        (5, 3, ["layers 3-4", "layers 1-2", "layer 0"]),
+        (2, 2, ["layer 1", "layer 0"]),
+        (2, 9, ["layer 1", "layer 0"]),
+        (3, 1, ["layers 0-2"]),
+    ],
+)
+def test_neighbors_are_put_together(layers: int, parts: int, expected: list[str]) -> None:
+    names = ["head", *(f"layer {at}" for at in reversed(range(layers))), "embeddings"]
+    groups = tuple(LayerGroup(name, (f"{name}.weight", f"{name}.bias")) for name in names)
+    found = merged(groups, parts)
+    assert [group.name for group in found] == ["head", *expected, "embeddings"]
+    assert [name for group in found for name in group.parameters] == [n for g in groups for n in g.parameters]
+
+
+def test_shared_layers_stay_as_they_are(checkpoint: Callable[[str], Path]) -> None:
+    groups = layer_groups(model_of("albert", checkpoint))
+    assert merged(groups, 2) == groups
 
 
 def test_rates_fall_by_the_factor_from_layer_to_layer(tiny_encoder: Path) -> None:

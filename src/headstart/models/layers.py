@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from headstart.errors import ModelError
@@ -19,7 +20,8 @@ class LayerGroup:
     """Parameters that are trained alike.
 
     Attributes:
-        name: ``head``, ``layer 5``, ..., ``layer 0``, ``embeddings``; ``layers`` where they share weights.
+        name: ``head``, ``layer 5``, ..., ``layer 0``, ``embeddings``; ``layers`` where they share weights,
+            ``layers 4-5`` where neighbors were put together.
         parameters: full names.
     """
 
@@ -48,6 +50,31 @@ def layer_groups(model: Any) -> tuple[LayerGroup, ...]:
         found.append((f"layer {at}", [name for name in names if name.startswith(f"{prefix}.{at}.")]))
     taken = {name for _, group in found for name in group}
     return _groups([*found, ("embeddings", [name for name in names if name not in taken])])
+
+
+def merged(groups: Sequence[LayerGroup], parts: int) -> tuple[LayerGroup, ...]:
+    """Put neighboring layers together, so that there are at most ``parts`` groups between the head and the embeddings.
+
+    Where sizes differ, the upper groups are the larger ones.
+    """
+    stack = [group for group in groups if group.name.startswith("layer ")]
+    count = min(parts, len(stack))
+    if count == len(stack):  # also where layers cannot be told apart
+        return tuple(groups)
+    size, larger = divmod(len(stack), count)
+    ends = [0]
+    for at in range(count):
+        ends.append(ends[-1] + size + (at < larger))
+    runs = [stack[start:end] for start, end in pairwise(ends)]
+    at = groups.index(stack[0])
+    return (*groups[:at], *(_together(run) for run in runs), *groups[at + len(stack) :])
+
+
+def _together(run: Sequence[LayerGroup]) -> LayerGroup:
+    if len(run) == 1:
+        return run[0]
+    top, bottom = (group.name.removeprefix("layer ") for group in (run[0], run[-1]))
+    return LayerGroup(f"layers {bottom}-{top}", tuple(name for group in run for name in group.parameters))
 
 
 def _three_groups(names: Sequence[str], head: set[str]) -> tuple[LayerGroup, ...]:

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from pydantic import Field
 
+from headstart.data.examples import Examples
 from headstart.models import batching
 from headstart.strategies.features import extractor_of
 from headstart.strategies.linear_probe import LinearProbeConfig, probe
@@ -22,23 +23,30 @@ class ContrastiveConfig(PairTrainingConfig):
     strengths: tuple[float, ...] = Field(
         LinearProbeConfig().strengths, description="inverse L2 penalties of the head to choose among"
     )
-    refit: bool = Field(True, description="fit the head again on train + validation with the chosen penalty")
+    refit: bool = Field(True, description="train encoder and head again on train + validation, chosen penalty and all")
 
 
 def fit(task: Task, config: ContrastiveConfig) -> Fitted:
     """Train the encoder on pairs of training texts, then choose and fit the head as ``linear-probe`` does."""
+    fitted, epochs = _trained(task, task.train, config, config.strengths)
+    if config.refit:  # the number of steps is fixed, so validation texts need not be kept out for anything
+        both = task.train.concat(task.validation)
+        again, _ = _trained(task, both, config, (float(fitted.notes["strength"]),))
+        fitted = replace(again, validation=fitted.validation)
+    return replace(fitted, epochs=epochs, notes=fitted.notes | {"steps": config.steps, "refit": config.refit})
+
+
+def _trained(
+    task: Task, examples: Examples, config: ContrastiveConfig, strengths: tuple[float, ...]
+) -> tuple[Fitted, list[dict[str, float]]]:
+    """Train the task's encoder on pairs of the given texts, and a head on them; return what the pairs' epochs were."""
     extractor = extractor_of(task)
     extractor.key = extractor.cache = None  # features of weights that are about to change
     for name, parameter in extractor.body.named_parameters():
         parameter.requires_grad_("pooler" not in name)  # mean pooling passes it by
-    tokens = batching.tokenize(extractor.tokenizer, task.train, task.text)
-    epochs = train_on_pairs(extractor, tokens, task.train.y, config, seed=task.seed, advance=task.advance)
-    fitted = probe(replace(task, advance=None), extractor, strengths=config.strengths, refit=config.refit)
+    tokens = batching.tokenize(extractor.tokenizer, examples, task.text)
+    epochs = train_on_pairs(extractor, tokens, examples.y, config, seed=task.seed, advance=task.advance)
+    fitted = probe(replace(task, train=examples, advance=None), extractor, strengths=strengths, refit=False)
     trained = {n: p.numel() for n, p in extractor.body.named_parameters() if p.requires_grad}
-    return replace(
-        fitted,
-        parameters_trained=fitted.parameters_trained + sum(trained.values()),
-        epochs=epochs,
-        trained=tuple(trained),
-        notes=fitted.notes | {"steps": config.steps},
-    )
+    count = fitted.parameters_trained + sum(trained.values())
+    return replace(fitted, parameters_trained=count, trained=tuple(trained)), epochs

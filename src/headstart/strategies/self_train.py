@@ -28,10 +28,13 @@ class SelfTrainConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    rounds: int = Field(3, ge=1, description="most rounds after the first fit; ends when validation gets no better")
+    rounds: int = Field(2, ge=1, description="most rounds after the first fit; ends when validation gets no better")
     confidence: float = Field(0.9, gt=0, lt=1, description="calibrated probability from which a prediction is used")
+    surest: float = Field(
+        0.5, ge=0, lt=1, description="share of a class's predictions (0-1) that may be used though less confident"
+    )
     growth: float = Field(
-        1.0,
+        3.0,
         gt=0,
         description="round r adds up to r times this share of the number of training texts, all classes alike",
     )
@@ -101,7 +104,10 @@ def usable_pool(task: Task, config: SelfTrainConfig) -> Examples:
 
 
 def confident(proba: Probabilities, pool: Examples, task: Task, config: SelfTrainConfig, number: int) -> Examples:
-    """Return the surest texts of the pool with their predicted labels, equally many of each class trained on.
+    """Return confident texts of the pool with their predicted labels, equally many of each class trained on.
+
+    They are drawn at random: the surest of all say what the training texts say already (on hotel remarks they made
+    `full` worse, random ones better).
 
     Args:
         proba: calibrated probabilities of the pool, shape (N, C).
@@ -112,11 +118,23 @@ def confident(proba: Probabilities, pool: Examples, task: Task, config: SelfTrai
     """
     predicted, sure = proba.argmax(axis=1), proba.max(axis=1)  # (N,)
     classes = np.unique(task.train.y)
-    candidates = [np.flatnonzero((predicted == c) & (sure >= config.confidence)) for c in classes]
+    candidates = [_sure_rows(np.flatnonzero(predicted == c), sure, config) for c in classes]
     most = int(number * config.growth * len(task.train) / len(classes))
     each = min(most, *(len(rows) for rows in candidates))
-    chosen = np.sort(np.concatenate([rows[np.argsort(-sure[rows], kind="stable")[:each]] for rows in candidates]))
+    generator = np.random.default_rng([task.seed, number])
+    chosen = np.sort(np.concatenate([generator.permutation(rows)[:each] for rows in candidates]))
     return replace(pool.take(chosen), y=predicted[chosen].astype(np.int64))
+
+
+def _sure_rows(
+    rows: npt.NDArray[np.int64], sure: npt.NDArray[np.float64], config: SelfTrainConfig
+) -> npt.NDArray[np.int64]:
+    """Return the rows (M,) of one class that are confident, or among the surest of the class."""
+    if not len(rows):
+        return rows
+    among = np.quantile(sure[rows], 1 - config.surest) if config.surest else 1.0
+    kept: npt.NDArray[np.int64] = rows[sure[rows] >= min(config.confidence, among)]
+    return kept
 
 
 @dataclass(frozen=True)

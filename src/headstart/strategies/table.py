@@ -149,7 +149,10 @@ def work(plan: Plan, config: BaseModel, *, train: int, validation: int, holdout:
         own = sum(work(plan, config.strategy, train=n, validation=validation, holdout=0) for n in grown)
         return own + scoring * holdout
     if isinstance(config, PairTrainingConfig):
-        return plan.strategy.cost * config.steps * config.texts + scoring * (train + validation + holdout)
+        again = 2 if getattr(config, "refit", False) else 1
+        return again * (plan.strategy.cost * config.steps * config.texts + scoring * (train + validation)) + (
+            scoring * holdout
+        )
     if not isinstance(config, TrainingConfig):
         return plan.strategy.cost * (train + validation) + scoring * holdout
     per_epoch = plan.strategy.cost * train + scoring * validation

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from headstart.models.layers import LayerGroup, layer_groups
+from headstart.models.layers import LayerGroup, layer_groups, merged
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,10 @@ class Layered:
     thaw_every: int = 0
 
     @classmethod
-    def of(cls, model: Any, *, factor: float, thaw_every: int = 0) -> Layered:
-        """Return the same for a model's own layers."""
-        return cls(layer_groups(model), factor, thaw_every)
+    def of(cls, model: Any, *, factor: float, thaw_every: int = 0, parts: int | None = None) -> Layered:
+        """Return the same for a model's own layers, neighbors put together to ``parts`` groups, where that is given."""
+        groups = layer_groups(model)
+        return cls(groups if parts is None else merged(groups, parts), factor, thaw_every)
 
     def shares(self) -> dict[str, float]:
         """Return the share of the peak rate per parameter name, 0-1: the head's is 1."""
