@@ -2,8 +2,9 @@
 
 A model of each kind is fitted on film snippets and written as an MLflow model. Each Python named with `--python` (an
 environment with some version of MLflow and what the model requires; headstart need not be there) opens it with
-`mlflow.pyfunc.load_model`, serves it with `mlflow models serve` and, where PySpark is, runs it as a Spark UDF. Answers
-are compared with `headstart predict` in float32.
+`mlflow.pyfunc.load_model` (a DataFrame, a Series, strings alone), asks `mlflow.models.predict`, serves it with
+`mlflow models serve` and, where PySpark is, runs it as a Spark UDF. Answers are compared with `headstart predict` in
+float32.
 
     python benchmarks/mlflow_versions.py --python .venv/bin/python --python mlflow217/bin/python --json FILE
 """
@@ -40,7 +41,13 @@ os.environ["PYSPARK_PYTHON"] = sys.executable
 import mlflow, pandas as pd
 folder, texts, out = sys.argv[1], json.load(open(sys.argv[2])), {"mlflow": mlflow.__version__}
 frame = pd.DataFrame({"text": texts})
-out["load_model"] = mlflow.pyfunc.load_model(folder).predict(frame).to_dict("list")
+opened = mlflow.pyfunc.load_model(folder)
+out["load_model"] = opened.predict(frame).to_dict("list")
+out["load_model, strings as a Series"] = opened.predict(pd.Series(texts, name="text")).to_dict("list")
+out["load_model, strings alone"] = opened.unwrap_python_model().predict(None, texts).to_dict("list")
+mlflow.models.predict(folder, input_data=frame, env_manager="local", output_path="predicted.json")
+predicted = json.load(open("predicted.json"))["predictions"]
+out["models.predict"] = pd.DataFrame(predicted).to_dict("list")
 if importlib.util.find_spec("pyspark") is not None:
     from pyspark.sql import SparkSession
     from pyspark.sql.functions import col, struct

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -80,6 +82,25 @@ def test_scoring_batches_go_from_long_to_short(lengths: np.ndarray) -> None:
     order = np.concatenate(list(scoring_batches(lengths)))
     assert sorted(order.tolist()) == list(range(len(lengths)))
     assert (np.diff(lengths[order]) <= 0).all()
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=8), st.integers(60, 200), st.integers(0, 50))
+def test_scoring_batches_are_the_cheapest_of_all_cuts(lengths: list[int], tokens: int, call: int) -> None:
+    def padded(pieces: list[list[int]]) -> list[int]:
+        return [len(piece) * max(piece) for piece in pieces]
+
+    ordered = sorted(lengths, reverse=True)
+    cheapest = math.inf
+    for cuts in itertools.product([False, True], repeat=len(ordered) - 1):  # every way to cut the sorted lengths
+        ends = [at for at, cut in enumerate(cuts, start=1) if cut]
+        pieces = [ordered[a:b] for a, b in pairwise([0, *ends, len(ordered)])]
+        if all(len(piece) == 1 or size <= tokens for piece, size in zip(pieces, padded(pieces), strict=True)):
+            cheapest = min(cheapest, sum(padded(pieces)) + call * len(pieces))
+    array = np.asarray(lengths)
+    found = [array[rows].tolist() for rows in scoring_batches(array, tokens, call_tokens=call)]
+    assert all(len(piece) == 1 or size <= tokens for piece, size in zip(found, padded(found), strict=True))
+    assert sum(padded(found)) + call * len(found) == cheapest
 
 
 def test_nothing_to_batch() -> None:

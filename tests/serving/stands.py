@@ -17,6 +17,7 @@ from conftest import fit_strategy, separable_texts, tiny_task
 from headstart.data.examples import Examples
 from headstart.data.labels import Labels
 from headstart.models import folder as model_folder
+from headstart.models.classifier import Prepared
 from headstart.models.runtime import Runtime
 from headstart.serving.app import create_app
 from headstart.serving.settings import ServingSettings
@@ -91,6 +92,12 @@ class Slow:
     def __init__(self, wait: Any = lambda: None) -> None:
         self.wait = wait
         self.batches: list[list[str]] = []
+
+    def prepare(self, examples: Examples) -> Prepared:
+        return Prepared(examples)
+
+    def score(self, prepared: Prepared, advance: Any = None) -> Any:
+        return self.predict_proba(prepared.examples)
 
     def predict_proba(self, examples: Examples, advance: Any = None) -> Any:
         self.wait()

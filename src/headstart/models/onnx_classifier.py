@@ -22,6 +22,7 @@ from headstart.models.runtime import Runtime
 GRAPH = "model.onnx"
 # onnxruntime is fastest on smaller batches than torch (docs/performance.md).
 _SCORING_TOKENS = 512
+_CALL_TOKENS = 10
 
 
 class OnnxClassifier:
@@ -72,7 +73,7 @@ class OnnxClassifier:
     def logits(self, tokens: Tokens, advance: Advance | None = None) -> npt.NDArray[np.float32]:
         """Return logits (N, C), computed in batches of similar length."""
         out = np.zeros((len(tokens), len(self.labels)), dtype=np.float32)
-        for rows in batching.scoring_batches(tokens.lengths, _SCORING_TOKENS):
+        for rows in batching.scoring_batches(tokens.lengths, _SCORING_TOKENS, call_tokens=_CALL_TOKENS):
             batch = batching.collate(tokens, rows, self.tokenizer)
             out[rows] = self._session.run(None, {name: batch[name].numpy() for name in self._inputs})[0]
             if advance is not None:

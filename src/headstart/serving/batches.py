@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 
 from headstart.data.examples import Examples
-from headstart.models.classifier import Classifier, Probabilities
+from headstart.models.batching import Rows, scoring_batches
+from headstart.models.classifier import Classifier, Prepared, Probabilities
 
 _LONGEST_RETRY_SECONDS = 60
 _OLD_SHARE = 0.8  # of the running mean of seconds per text
@@ -52,16 +53,17 @@ _Outcome = Probabilities | Exception
 
 
 class Batcher:
-    """Gathers waiting texts into batches; the classifier sorts them by length and splits them by token budget.
+    """Gathers waiting texts into rounds, each computed in batches of similar length; who is done is told at once.
 
-    A request keeps the classifier it came with, so that models can be exchanged while it waits. Of several requests
-    for one classifier each gets its share of a batch: a list of a thousand texts does not hold up a single one.
+    Nobody waits for company while requests come one by one. A request keeps the classifier it came with, so that models
+    can be exchanged while it waits. Of several requests for one classifier each gets its share of a round: a list of a
+    thousand texts does not hold up a single one.
 
     Args:
         max_waiting: most texts that may wait.
-        max_batch: most texts computed at once.
-        gather_seconds: how long the first text of a batch waits for others.
-        observe: told texts and seconds of every batch.
+        max_batch: most texts of a round.
+        gather_seconds: how long the first text of a round waits for others.
+        observe: told texts and seconds of every round.
     """
 
     def __init__(
@@ -94,7 +96,7 @@ class Batcher:
 
     async def stop(self) -> None:
         """Finish what waits, then end the thread."""
-        while self._jobs and self.running:
+        while self.waiting and self.running:
             await asyncio.sleep(self.gather_seconds)
         if self._task is not None:
             self._task.cancel()
@@ -130,19 +132,23 @@ class Batcher:
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
+
+        def told(job: _Job, outcome: _Outcome) -> None:
+            loop.call_soon_threadsafe(self._settle, job, outcome)
+
+        alone = True
         while True:
-            await self._arrived.wait()
-            if self.waiting < self.max_batch:
-                await asyncio.sleep(self.gather_seconds)
-            pieces = self._take()
-            if pieces:
-                began = time.perf_counter()
-                outcomes = await loop.run_in_executor(self._thread, _compute, pieces)
-                self._measure(sum(len(part) for _, part in pieces), time.perf_counter() - began)
-                for (job, _), outcome in zip(pieces, outcomes, strict=True):
-                    self._settle(job, outcome)
             if not self._jobs:
                 self._arrived.clear()
+                await self._arrived.wait()
+                if not alone and self.waiting < self.max_batch:
+                    await asyncio.sleep(self.gather_seconds)
+            pieces = self._take()
+            if pieces:
+                alone = len(pieces) == 1
+                began = time.perf_counter()
+                await loop.run_in_executor(self._thread, _compute, pieces, told)
+                self._measure(sum(len(part) for _, part in pieces), time.perf_counter() - began)
 
     def _take(self) -> list[_Piece]:
         """Take texts of the longest-waiting request and of those for the same classifier, in fair shares."""
@@ -179,17 +185,39 @@ class Batcher:
         self._observe(texts, seconds)
 
 
-def _compute(pieces: Sequence[_Piece]) -> list[_Outcome]:
+def _compute(pieces: Sequence[_Piece], told: Callable[[_Job, _Outcome], None]) -> None:
     """Compute pieces together; where that fails each alone, so that one bad request spoils no other's answer."""
     classifier = pieces[0][0].classifier
-    parts = [part for _, part in pieces]
+    sizes = [len(part) for _, part in pieces]
+    owners = np.repeat(np.arange(len(pieces)), sizes)  # (N,)
+    left = np.asarray(sizes)
+    proba = np.zeros((len(owners), len(classifier.labels)))
     try:
-        proba = classifier.predict_proba(_joined(parts))
+        prepared = classifier.prepare(_joined([part for _, part in pieces]))
+        for rows in _batches(prepared):
+            proba[rows] = classifier.score(_part(prepared, rows))
+            left -= np.bincount(owners[rows], minlength=len(pieces))
+            for piece in np.unique(owners[rows]):
+                if not left[piece]:
+                    told(pieces[piece][0], proba[owners == piece])
     except Exception as problem:  # handed to whoever asked
         if len(pieces) == 1:
-            return [problem]
-        return [_compute([piece])[0] for piece in pieces]
-    return [*np.split(proba, np.cumsum([len(part) for part in parts])[:-1])]
+            told(pieces[0][0], problem)
+            return
+        for piece in np.flatnonzero(left):
+            _compute([pieces[piece]], told)
+
+
+def _batches(prepared: Prepared) -> Iterable[Rows]:
+    """Yield rows in batches of similar length; where no tokens are read, all."""
+    if prepared.tokens is None:
+        return [np.arange(len(prepared.examples))]
+    return scoring_batches(prepared.tokens.lengths)
+
+
+def _part(prepared: Prepared, rows: Rows) -> Prepared:
+    tokens = prepared.tokens
+    return Prepared(prepared.examples.take(rows), None if tokens is None else tokens.take(rows))
 
 
 def _joined(parts: Sequence[Examples]) -> Examples:
