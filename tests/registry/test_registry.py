@@ -322,6 +322,15 @@ def test_the_commands(own_registry, model_of, weak, data, capsys, tmp_path):
     told = json.loads(call("register", model_of("tfidf"), "--name", "reviews", "--data", data, "--json", "-q").out)
     assert (told["version"], told["aliases"], told["target"]) == (2, ["challenger"], "label")
     assert told["evaluations"]["later_csv"]["rows"] == 80
+    told = call("register", weak, "--name", "reviews", "--data", data, "--label", "lable", code=2)
+    assert "lable" in told.err
+    told = call("register", weak, "--name", "unheard of", "--data", tmp_path / "none.csv", code=2)
+    assert "none.csv" in told.err
+    listed = json.loads(call("models", "--json").out)
+    assert "unheard of" not in str(listed), "what cannot be scored leaves nothing behind"
+    assert "models:/reviews/3" not in str(listed)
+    with pytest.raises(ModelError):
+        Registry.open().version(Reference("reviews", 3))
     said = call("promote", "reviews", "@challenger", "--data", data)
     assert "Macro-F1" in said.out
     assert "promoted: models:/reviews/2 is better than models:/reviews/1" in said.err

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -15,11 +16,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
 from stands import open_model, save, texts
 
 from headstart.cli.main import run
+from headstart.data.examples import Examples
 from headstart.errors import ConfigError
+from headstart.models.exporting import export_model
 from headstart.serving.settings import ServingSettings, is_loopback, read_token
 
 _PATIENCE_SECONDS = 120
@@ -83,6 +87,24 @@ def test_serves_and_finishes_what_runs_when_told_to_stop(model):
         lines = [json.loads(line) for line in out.splitlines()]
         assert sum(line.get("texts", 0) for line in lines) == 1600
         assert err == ""
+
+
+def test_the_onnx_engine_answers_as_torch_does(model, tmp_path):
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    folder = shutil.copytree(model, tmp_path / "films")
+    export_model(folder, folder / "onnx", examples=Examples.of(texts(20)))
+    asked = texts(12, seed=5)
+    expected = open_model(folder).classifier.predict_proba(Examples.of(asked))
+    with server(folder, "--engine", "onnx") as (_, url):
+        answer = httpx.post(f"{url}/predict", json={"texts": asked}, timeout=60)
+        assert answer.status_code == 200, answer.text
+        alone = httpx.post(f"{url}/predict", json={"texts": asked[0]}, timeout=60).json()
+        served = {card["name"] for card in httpx.get(f"{url}/models").json()["models"]}
+    found = [list(p["probabilities"].values()) for p in answer.json()["predictions"]]
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    np.testing.assert_allclose(list(alone["predictions"][0]["probabilities"].values()), expected[0], atol=1e-4)
+    assert served == {"films"}
 
 
 def test_token_of_a_file_and_of_the_environment(model, tmp_path):

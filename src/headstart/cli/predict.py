@@ -72,7 +72,7 @@ def predict(
     cannot be read, go to a side file with the reason; the exit code is then 3.
 
     Any size is read in constant memory. The output appears when it is whole; after an interruption the same command
-    goes on where it stopped.
+    goes on where it stopped. Standard input cannot be read twice, so with - an interrupted run begins anew.
     """
     from headstart.data.partial import pending
     from headstart.models.labeling import check_out, predict_file

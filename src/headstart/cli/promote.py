@@ -76,7 +76,7 @@ def promote(
     with running.texts_done(quiet=quiet) as started:
         if data is not None:
             table, options = registered.rows_to_judge(
-                data, challenger, label=label, text=text, encoding=encoding, separator=separator
+                data, challenger.tags, label=label, text=text, encoding=encoding, separator=separator
             )
             judging = {"table": table, "runtime": choose_runtime(device, precision), "seed": seed, **options}
             judging["started"] = started

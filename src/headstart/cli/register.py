@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from headstart.cli import registered, running
 from headstart.cli.lazy import single
+
+if TYPE_CHECKING:
+    from headstart.data.table import Table
+    from headstart.registry.evaluating import Evaluated
 
 _EPILOG = """Examples:
 
@@ -52,30 +58,47 @@ def register(
 
     The version is an MLflow model that opens anywhere without headstart's help, offline and without pickle, tagged
     with labels, target column, data fingerprints and metrics with intervals. It gets the alias challenger;
-    `headstart promote` makes it the champion. With --data it is scored on labeled texts too, and the result is kept
-    with it.
+    `headstart promote` makes it the champion. With --data it is scored on labeled texts first, and the result is kept
+    with it; where that fails there is no version.
     """
     from headstart.cli.evaluate import show_evaluated
-    from headstart.models.runtime import choose_runtime
     from headstart.registry import Registry
     from headstart.registry.names import Reference
-    from headstart.registry.promoting import evaluate_versions
+    from headstart.registry.promoting import attach
     from headstart.registry.registering import register as add
 
     running.use_threads(threads)
     opened = Registry.open(registry)
-    version = add(opened, model, name)
-    if not quiet:
-        running.note(f"{version} (challenger) in {opened.place}; next: headstart promote {name} {version.number}")
-    if data is not None:
-        table, options = registered.rows_to_judge(
-            data, version, label=label, text=text, encoding=encoding, separator=separator
-        )
-        with running.texts_done(quiet=quiet) as started:
-            runtime = choose_runtime(device, precision)
-            evaluated = evaluate_versions(opened, [version], table, runtime, started=started, **options)
+    found: list[Evaluated] = []
+
+    def scored(folder: Path, tags: Mapping[str, str]) -> None:
+        if data is not None:
+            table, options = registered.rows_to_judge(
+                data, tags, label=label, text=text, encoding=encoding, separator=separator
+            )
+            found.append(_evaluated(folder, name, table, options, device=device, precision=precision, quiet=quiet))
+
+    version = add(opened, model, name, first=scored)
+    for evaluated in found:
+        evaluated.record["models"][0]["model"] = str(version)
+        attach(opened, version, evaluated)
         if not json_ and not quiet:
             show_evaluated(evaluated.record)
         version = opened.version(Reference(name, version.number))
+    if not quiet:
+        running.note(f"{version} (challenger) in {opened.place}; next: headstart promote {name} {version.number}")
     if json_:
         typer.echo(json.dumps(registered.version_json(version), indent=2, ensure_ascii=False))
+
+
+def _evaluated(
+    folder: Path, name: str, table: Table, options: Mapping[str, Any], *, device: str, precision: str, quiet: bool
+) -> Evaluated:
+    """Score a model that is no version yet."""
+    from headstart.models.folder import load
+    from headstart.models.runtime import choose_runtime
+    from headstart.registry.evaluating import evaluate_models
+
+    with running.texts_done(quiet=quiet) as started:
+        model = load(folder, runtime=choose_runtime(device, precision))
+        return evaluate_models([(name, model)], table, started=started, **options)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -34,15 +36,21 @@ _EVALUATION = "headstart.evaluation."
 
 
 def rows_to_judge(
-    data: str, version: Version, *, label: str | None, text: str | None, encoding: str | None, separator: str | None
+    data: str,
+    tags: Mapping[str, str],
+    *,
+    label: str | None,
+    text: str | None,
+    encoding: str | None,
+    separator: str | None,
 ) -> tuple[Table, dict[str, Any]]:
-    """Read labeled texts for a version; return them with the options that say which columns are meant."""
+    """Read labeled texts for a version with these tags; return them with options that say which columns are meant."""
     from headstart.data.read import read_table
 
     names = running.columns(text)
-    kept = version.read("headstart.text") or []
+    kept = json.loads(tags.get("headstart.text", "[]"))
     table = read_table(data, encoding=encoding, separator=running.character(separator), text=list(names) or kept)
-    return table, {"label": label or version.tags.get("headstart.target", "label"), "text": names}
+    return table, {"label": label or tags.get("headstart.target", "label"), "text": names}
 
 
 def version_json(version: Version) -> dict[str, Any]:

@@ -66,15 +66,23 @@ def evaluate_versions(
     models = [(str(v), folder.load(folder_inside(registry.files(v)), runtime=runtime)) for v in versions]
     evaluated = evaluate_models(models, table, **options)
     for at, version in enumerate(versions):
-        _attach(registry, version, evaluated, at, alone=len(versions) == 1)
+        attach(registry, version, evaluated, at)
     return evaluated
 
 
-def _attach(registry: Registry, version: Version, evaluated: Evaluated, at: int, *, alone: bool) -> None:
+def attach(registry: Registry, version: Version, evaluated: Evaluated, at: int = 0) -> None:
+    """Keep with a version what it scored.
+
+    Args:
+        registry: where it is.
+        version: the version.
+        evaluated: what one or more models scored on the same rows.
+        at: which of them the version is.
+    """
     record = evaluated.record
     data = re.sub(r"[^\w-]", "_", Path(record["data"]).name) or "data"
     own = {key: record[key] for key in ("data", "fingerprint", "rows", "rows_without_label", "seed")}
-    mark = "" if alone else f"_{at + 1}"
+    mark = "" if len(record["models"]) == 1 else f"_{at + 1}"
     names = [str(name) for name in evaluated.predictions.columns]
     answers = [name for name in names if name == f"prediction{mark}" or name.startswith(f"p{mark}_")]
     # The rows' numbers and answers only: texts may be private, and are in the file of that fingerprint.

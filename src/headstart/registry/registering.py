@@ -6,7 +6,7 @@ import contextlib
 import json
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,13 +45,16 @@ class _Found:
     packaged: str = ""
 
 
-def register(registry: Registry, model: str, name: str) -> Version:
+def register(
+    registry: Registry, model: str, name: str, *, first: Callable[[Path, Mapping[str, str]], None] | None = None
+) -> Version:
     """Add a model as the next version of a registered model, with the alias ``challenger``.
 
     Args:
         registry: where.
         model: a comparison's folder (its winner), a model folder, a registered model, or the id of an MLflow run.
         name: of the registered model, made if it is not there.
+        first: called with the model's folder and the tags before anything is kept; if it raises, there is no version.
 
     Raises:
         ModelError: there is no such model, or it is damaged.
@@ -61,6 +64,8 @@ def register(registry: Registry, model: str, name: str) -> Version:
     with _found(registry, model) as found, tempfile.TemporaryDirectory() as temporary:
         card = model_folder.read_card(found.folder)
         tags = tags_of(card, _comparison_of(found.folder))
+        if first is not None:
+            first(found.folder, tags)
         run_id = found.run_id or registry.start_run(name, _numbers(tags))
         if found.packaged:
             source = registry.address_in_run(run_id, found.packaged)

@@ -204,7 +204,7 @@ def _compute(pieces: Sequence[_Piece], told: Callable[[_Job, _Outcome], None]) -
         if len(pieces) == 1:
             told(pieces[0][0], problem)
             return
-        for piece in np.flatnonzero(left):
+        for piece in np.flatnonzero(left).tolist():
             _compute([pieces[piece]], told)
 
 
