@@ -98,6 +98,22 @@ def test_int8_is_measured_and_refused_where_it_is_not_worth_it(saved, tmp_path, 
     assert not export_model(saved("full"), tmp_path / "onnx", int8=True, examples=labeled()).report["forced"]
 
 
+def test_narrowing_products_can_be_left_in_float32(saved: Callable[[str], Path], tmp_path: Path) -> None:
+    import onnx
+
+    export_model(saved("full"), tmp_path / "float")
+    products = {}
+    for narrowing in (True, False):
+        onnx_graph.quantized(tmp_path / "float" / "model.onnx", tmp_path / "int8.onnx", narrowing=narrowing)
+        made = onnx.load(str(tmp_path / "int8.onnx")).graph
+        shapes = {tensor.name: tuple(tensor.dims) for tensor in made.initializer}
+        kept = [shapes.get(node.input[1], ()) for node in made.node if node.op_type == "MatMul"]
+        products[narrowing] = [shape for shape in kept if len(shape) == 2]
+    assert products[True] == []
+    assert products[False]
+    assert all(rows > columns for rows, columns in products[False])
+
+
 def graph_of(folder: Path) -> Any:
     import onnx
 

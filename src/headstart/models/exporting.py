@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import statistics
 import time
@@ -165,22 +166,23 @@ def _difference(one: Classifier, examples: Examples, expected: Any) -> float:
 
 
 def _quantize(model: Model, texts: Examples, folder: Path, source: Path, *, force: bool) -> dict[str, Any]:
-    """Put the better of the int8 graphs in the float one's place: what was fused before, and what was not."""
+    """Put the best int8 graph in the float one's place: fused before or not, narrowing products in int8 or float32."""
     few = texts.take(np.arange(min(len(texts), _CALIBRATED)))
     expected = model.classifier.predict_proba(few)
     bases = [p for p in sorted(folder.glob("*.onnx")) if p.name != GRAPH]
     tried: list[dict[str, Any]] = []
-    for base in bases:
-        graph = folder / f"{base.stem}-int8.onnx"
+    for base, narrowing in itertools.product(bases, (True, False)):
+        name = base.stem if narrowing else f"{base.stem}-wide"
+        graph = folder / f"{name}-int8.onnx"
         try:
-            quantized(base, graph)
+            quantized(base, graph, narrowing=narrowing)
             one = _opened(model, graph)
             difference = _difference(one, few, expected)
         except Exception as problem:  # the quantizer knows not every graph, and its errors have no common base
-            tried.append({"graph": base.stem, "problem": str(problem).splitlines()[0][:200]})
+            tried.append({"graph": name, "problem": str(problem).splitlines()[0][:200]})
             continue
         agree = float((one.predict_proba(few).argmax(axis=1) == expected.argmax(axis=1)).mean())
-        tried.append({"graph": base.stem, "largest_difference": difference, "same_label": agree})
+        tried.append({"graph": name, "largest_difference": difference, "same_label": agree})
     good = [row for row in tried if "same_label" in row]
     if not good:
         raise ModelError(f"int8 was not written: {'; '.join(row['problem'] for row in tried)}")

@@ -182,8 +182,15 @@ def fused(graph: Path, out: Path) -> bool:
     return bool(found)
 
 
-def quantized(graph: Path, out: Path) -> None:
+def quantized(graph: Path, out: Path, *, narrowing: bool = True) -> None:
     """Write the graph with int8 products: weights per output column, activations by their range in each batch.
+
+    Args:
+        graph: a float32 graph.
+        out: file to write.
+        narrowing: whether products from wide to narrow (a layer's second feed-forward one) are among them. Its inputs
+            hold a few large values that stretch the range: left in float32, a fitted MiniLM differed a third less in
+            probability on SST-2, and took a quarter longer.
 
     No ranges are fixed beforehand (static quantization), so texts unlike the calibration's lose no more than others;
     what the calibration texts decide is which graph is kept (`exporting`).
@@ -198,8 +205,19 @@ def quantized(graph: Path, out: Path) -> None:
             per_channel=True,
             weight_type=QuantType.QInt8,
             op_types_to_quantize=["MatMul", "Attention", "Gemm"],
+            nodes_to_exclude=[] if narrowing else _narrowing(graph),
             extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},
         )
+
+
+def _narrowing(graph: Path) -> list[str]:
+    """Return the names of products whose weights have more rows than columns."""
+    import onnx
+
+    made = onnx.load(str(graph), load_external_data=False).graph
+    shapes = {tensor.name: tuple(tensor.dims) for tensor in made.initializer}
+    products = [(node.name, shapes.get(node.input[1], ())) for node in made.node if node.op_type == "MatMul"]
+    return [name for name, shape in products if len(shape) == 2 and shape[0] > shape[1]]
 
 
 def import_onnx(purpose: str) -> Any:
