@@ -97,7 +97,7 @@ def test_a_model_that_has_seen_validation_never_labels_the_pool() -> None:
 
 def test_without_refit_the_best_round_itself_is_handed_out() -> None:
     spy = Spy(0.7, 0.8, 0.75)
-    config = SelfTrained(strategy=NoConfig(), self_train=SelfTrainConfig(confidence=0.5))
+    config = SelfTrained(strategy=NoConfig(), self_train=SelfTrainConfig(confidence=0.5, rounds=3))
     fitted = fit(with_pool(tiny_task(n=20, n_validation=10)), spy, config)
     assert len(spy.given) == 3
     assert fitted.notes["fit"] == 2

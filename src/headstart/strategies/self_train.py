@@ -28,7 +28,7 @@ class SelfTrainConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    rounds: int = Field(2, ge=1, description="most rounds after the first fit; ends when validation gets no better")
+    rounds: int = Field(1, ge=1, description="most rounds after the first fit; ends when validation gets no better")
     confidence: float = Field(0.9, gt=0, lt=1, description="calibrated probability from which a prediction is used")
     surest: float = Field(
         0.5, ge=0, lt=1, description="share of a class's predictions (0-1) that may be used though less confident"
