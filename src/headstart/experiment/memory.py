@@ -16,8 +16,8 @@ _EVERY_SECONDS = 0.02
 class PeakMemory:
     """Context manager that samples the process's resident memory every 20 ms.
 
-    Freed memory is returned to the system first, so that what is measured is this block's own. Pages of mapped
-    files (stored states, weights being read) are left out where the system tells them apart: it takes them back at will.
+    Freed memory is returned to the system first, so that what is measured is this block's own. Pages of mapped files
+    (stored states, weights being read) are left out where the system tells them apart: it takes them back at will.
 
     Attributes:
         bytes: highest memory inside the block, above what was resident when it began.
