@@ -21,7 +21,7 @@ class BoostedConfig(BaseModel):
 
     trees: int = Field(500, ge=1, description="most trees")
     depth: int = Field(4, ge=1, le=12, description="depth of each tree")
-    learning_rate: float = Field(0.05, gt=0, description="shrinkage")
+    learning_rate: float = Field(0.1, gt=0, description="shrinkage")
     l2: float = Field(10.0, ge=0, description="L2 penalty of leaf values")
     patience: int = Field(50, ge=1, description="trees without a better validation log loss before stopping")
     layer: int = Field(-1, description="which layer's states are averaged; -1 the last")

@@ -15,6 +15,7 @@ from headstart.training.loop import TrainingConfig
 class FullConfig(TrainingConfig):
     """Settings of ``full``."""
 
+    learning_rate: float = Field(1e-4, gt=0, description="peak learning rate")
     layer_decay: float = Field(
         1.0, gt=0, le=1, description="each layer's rate as a share of that of the layer above; 1: all rates are equal"
     )

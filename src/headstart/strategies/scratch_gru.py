@@ -20,7 +20,7 @@ RATES: dict[str, Any] = {"learning_rate": 3e-3, "epochs": 15, "batch_size": 32, 
 class ScratchGruConfig(TrainingConfig):
     """Settings of ``scratch-gru``."""
 
-    learning_rate: float = Field(RATES["learning_rate"], gt=0, description="peak learning rate")
+    learning_rate: float = Field(5e-3, gt=0, description="peak learning rate")  # from random weights more than later
     epochs: int = Field(RATES["epochs"], ge=1, description="most passes over the training texts")
     batch_size: int = Field(RATES["batch_size"], ge=2, description="texts per optimizer step")
     patience: int = Field(
