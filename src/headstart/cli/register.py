@@ -56,8 +56,8 @@ def register(
 ) -> None:
     """Add a model to the registry as the next version of a name.
 
-    The version is an MLflow model that opens anywhere without headstart's help, offline and without pickle, tagged
-    with labels, target column, data fingerprints and metrics with intervals. It gets the alias challenger;
+    The version is an MLflow model that opens offline where headstart is not installed, and holds no pickle. It is
+    tagged with labels, target column, data fingerprints and metrics with intervals. It gets the alias challenger;
     `headstart promote` makes it the champion. With --data it is scored on labeled texts first, and the result is kept
     with it; where that fails there is no version.
     """

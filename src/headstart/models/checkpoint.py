@@ -40,7 +40,8 @@ def check_folder(folder: Path) -> Path:
     return folder
 
 
-# What only a pickle or code is kept in, by name and by first bytes (pickle protocols 2 to 5; zip: torch.save, joblib).
+# What code or a pickle is kept in, or may be, by name and by first bytes (pickle protocols 2 to 5; zip: torch.save,
+# joblib; NumPy's arrays of objects).
 _UNSAFE_SUFFIXES = frozenset(
     {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".npy", ".npz", ".h5", ".py", ".pyc", ".so", ".dll"}
 )

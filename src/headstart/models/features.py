@@ -59,6 +59,7 @@ class FeatureExtractor:
         self.key = key
         self.cache = cache
         self.spared = 0.0
+        self._prefixes: dict[int, Prefix] = {}  # by depth; opened once, because opening reads every key
 
     @property
     def model(self) -> Any:
@@ -84,16 +85,16 @@ class FeatureExtractor:
             advance(done)
         if rows:
             start = time.perf_counter()
-            features, spared = self._compute(examples.take(rows), advance)
+            features, spared = self._compute(examples.take(rows), [keys[r] for r in rows], advance)
             store.add([keys[r] for r in rows], list(features[:, None]), time.perf_counter() - start + spared)
         self.spared = spared + store.seconds([key for row, key in enumerate(keys) if row not in new])
         if not keys:
             return np.zeros((0, self.width), dtype=np.float32)
         return np.concatenate([store[key] for key in keys]).astype(np.float32, copy=False)
 
-    def _compute(self, examples: Examples, advance: Advance | None) -> tuple[Features, float]:
+    def _compute(self, examples: Examples, keys: Sequence[bytes], advance: Advance | None) -> tuple[Features, float]:
         """Return features (N, D) and the seconds that stored states saved."""
-        tokens, keys = self.tokenize(examples), content_keys(examples)
+        tokens = self.tokenize(examples)
         prefix = self._stored_states(keys)
         if prefix is None or not prefix.holds(tokens, keys):
             return self.of_tokens(tokens, advance), 0.0
@@ -106,10 +107,12 @@ class FeatureExtractor:
         if self.cache is None or self.key is None or self.layer != -1:
             return None
         for depth in range(most_layers(self.body), 0, -1):
-            if states_folder(self, depth, key=self.key, cache=self.cache).is_dir():
-                prefix = Prefix(self, depth, key=self.key, cache=self.cache)
-                if not prefix.store.missing(keys):
-                    return prefix
+            if depth not in self._prefixes:
+                if not states_folder(self, depth, key=self.key, cache=self.cache).is_dir():
+                    continue
+                self._prefixes[depth] = Prefix(self, depth, key=self.key, cache=self.cache)
+            if not self._prefixes[depth].store.missing(keys):
+                return self._prefixes[depth]
         return None
 
     def _opened(self) -> TextStore:

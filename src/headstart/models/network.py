@@ -58,6 +58,7 @@ class NetworkClassifier:
 
     def predict_proba(self, examples: Examples, advance: Advance | None = None) -> Probabilities:
         """Return class probabilities (N, C); lower layers whose states are stored are not computed again."""
+        self.spared = 0.0
         prepared, prefix = self.prepare(examples), self.prefix
         tokens = prepared.tokens
         if prefix is None or prefix.store.folder is None or tokens is None or not prefix.fits(tokens):
@@ -83,18 +84,18 @@ class NetworkClassifier:
     def logits(self, tokens: Tokens, advance: Advance | None = None) -> npt.NDArray[np.float32]:
         """Return logits (N, C), computed in batches of similar length."""
         out = np.zeros((len(tokens), len(self.labels)), dtype=np.float32)
-        model = self._scoring.eval().to(self.runtime.device)
+        self._scoring.eval().to(self.runtime.device)
         with torch.inference_mode(), self.runtime.autocast():
             for rows in batching.scoring_batches(tokens.lengths):
                 batch = batching.collate(tokens, rows, self.tokenizer, self.runtime.device)
-                out[rows] = model(**batch).logits.float().cpu().numpy()
+                out[rows] = self.answers(batch).float().cpu().numpy()
                 if advance is not None:
                     advance(len(rows))
         return out
 
     def answers(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         """Return logits (B, C) of one padded batch."""
-        logits: torch.Tensor = self.model(**batch).logits
+        logits: torch.Tensor = self._scoring(**batch).logits
         return logits
 
     def parameters(self) -> int:

@@ -13,14 +13,15 @@ from headstart.strategies.fine_tuning import fine_tune
 from headstart.strategies.task import Fitted, Task
 from headstart.training.loop import TrainingConfig
 
-# What suits a small recurrent network, wherever one is trained. Batch norm sees whole steps: they are not split.
+# What suits a GRU that goes on from a source; from random weights it wants a higher rate (docs/defaults.md). Batch norm
+# sees whole steps: they are not split.
 RATES: dict[str, Any] = {"learning_rate": 3e-3, "epochs": 15, "batch_size": 32, "patience": 3, "step_tokens": 1 << 20}
 
 
 class ScratchGruConfig(TrainingConfig):
     """Settings of ``scratch-gru``."""
 
-    learning_rate: float = Field(5e-3, gt=0, description="peak learning rate")  # from random weights more than later
+    learning_rate: float = Field(5e-3, gt=0, description="peak learning rate")
     epochs: int = Field(RATES["epochs"], ge=1, description="most passes over the training texts")
     batch_size: int = Field(RATES["batch_size"], ge=2, description="texts per optimizer step")
     patience: int = Field(

@@ -12,11 +12,11 @@ from pydantic import BaseModel
 from headstart.adaptation.config import AdaptConfig
 from headstart.errors import ConfigError, StrategyError, plain_words, unknown_name
 from headstart.strategies import scratch_gru, self_train
+from headstart.strategies.contrastive import ContrastiveConfig
 from headstart.strategies.rows import STRATEGIES as STRATEGIES
 from headstart.strategies.rows import Strategy
 from headstart.strategies.self_train import SelfTrainConfig, SelfTrained
 from headstart.strategies.task import Fitted, Task
-from headstart.training.contrastive import PairTrainingConfig
 from headstart.training.loop import TrainingConfig
 
 # Stages in front of a strategy and behind it. Settings of a stage are given under its own name.
@@ -148,11 +148,9 @@ def work(plan: Plan, config: BaseModel, *, train: int, validation: int, holdout:
         grown = [round(train * (1 + at * config.self_train.growth)) for at in fits]
         own = sum(work(plan, config.strategy, train=n, validation=validation, holdout=0) for n in grown)
         return own + scoring * holdout
-    if isinstance(config, PairTrainingConfig):
-        again = 2 if getattr(config, "refit", False) else 1
-        return again * (plan.strategy.cost * config.steps * config.texts + scoring * (train + validation)) + (
-            scoring * holdout
-        )
+    if isinstance(config, ContrastiveConfig):
+        once = plan.strategy.cost * config.steps * config.texts + scoring * (train + validation)
+        return once * (2 if config.refit else 1) + scoring * holdout
     if not isinstance(config, TrainingConfig):
         return plan.strategy.cost * (train + validation) + scoring * holdout
     per_epoch = plan.strategy.cost * train + scoring * validation
