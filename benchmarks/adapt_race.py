@@ -21,7 +21,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from common import Claim, at_least, finish, new_parser, said, shared_data
+from common import Claim, at_least, finish, new_parser, said, shared_data, shared_encoder
 from headstart.adaptation.adapt import hold_out
 from headstart.adaptation.config import AdaptConfig
 from headstart.adaptation.corpus import Corpus, read_rows
@@ -45,7 +45,7 @@ def main() -> int:
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     data = shared_data("reviews_pt.parquet")
-    encoder = find_encoder(options.encoder or str(data.parent.parent / "models" / "e5-small-enpt"))
+    encoder = find_encoder(options.encoder or shared_encoder())
     texts = pd.read_parquet(data)["text"].head(options.rows).tolist()
     folder = Path(options.out)
     shutil.rmtree(folder, ignore_errors=True)

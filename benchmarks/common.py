@@ -67,6 +67,18 @@ def shared_data(name: str) -> Path:
     return folder / name
 
 
+def shared_encoder() -> str:
+    """Return the folder of the shared encoder that knows English and Portuguese.
+
+    Raises:
+        SystemExit: it is not there.
+    """
+    folder = shared_data("reviews_pt.parquet").parent.parent / "models" / "e5-small-enpt"
+    if not folder.is_dir():
+        raise SystemExit(f"{folder} is missing; put it there, or name another with --encoder")
+    return str(folder)
+
+
 def new_parser(text: str | None, *, out: str) -> argparse.ArgumentParser:
     """Return a parser with the flags that every benchmark has.
 
@@ -117,9 +129,9 @@ def value(comparison: Comparison, strategy: str, metric: str) -> float | None:
     return None
 
 
-def at_least(claim: str, got: float | None, bound: float) -> Claim:
-    """Return the claim that ``got`` is at least ``bound``."""
-    return Claim(claim, f">= {bound:.4g}", said(got), got is not None and got >= bound)
+def at_least(claim: str, got: float | None, bound: float, *, none: str = "not fitted") -> Claim:
+    """Return the claim that ``got`` is at least ``bound``; ``none`` says why there is nothing to compare."""
+    return Claim(claim, f">= {bound:.4g}", none if got is None else said(got), got is not None and got >= bound)
 
 
 def above(claim: str, got: float | None, other: float | None) -> Claim:

@@ -7,6 +7,7 @@ the other benchmarks hold out are removed first, so that no default is chosen on
     python benchmarks/defaults.py --strategy full --set learning_rate=5e-5,1e-4,2e-4 --set epochs=5
     python benchmarks/defaults.py --strategy lora --set rank=8,16 --set 'targets=null;dense' --datasets hotel,finance
     python benchmarks/defaults.py --strategy as-is --source film-snippets --set source.epochs=1,2,3 --datasets hotel
+    python benchmarks/defaults.py --strategy adapt+full --set adapt.rows=texts,blocks --datasets portuguese
 
 Values are separated by commas, or by semicolons where a value holds a comma. Finished candidates are not run again.
 """
@@ -26,7 +27,7 @@ import yaml
 from rich.console import Console
 
 import headstart
-from common import EXAMPLES, finish, new_parser, shared_data
+from common import EXAMPLES, finish, new_parser, shared_data, shared_encoder
 from headstart.catalog import sample_frame
 from headstart.cli.reporting import LineReporter
 from headstart.cli.tables import show, table
@@ -43,7 +44,9 @@ DATASETS: dict[str, tuple[str | None, tuple[str, ...]]] = {
     "ag_news": ("ag_news.parquet", ()),
     "banking20": ("banking77.parquet", ()),
     "film-reviews": (None, ("film_reviews.yaml",)),
+    "portuguese": ("reviews_pt.parquet", ("portuguese_reviews.yaml",)),
 }
+_NOT_ENGLISH = ("portuguese",)
 _BANKING_CLASSES = 20
 Candidate = dict[str, Any]
 
@@ -58,6 +61,8 @@ def main() -> int:
     rows = []
     for name in names:
         frame = tuning_frame(name)
+        if options.rows is not None:
+            frame = frame.sample(min(options.rows, len(frame)), random_state=0).reset_index(drop=True)
         rows += [score(name, frame, candidate, options) for candidate in candidates]
     ranking = ranked(rows, candidates)
     if not options.quiet:
@@ -70,7 +75,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = new_parser(__doc__, out="defaults")
     parser.add_argument("--strategy", required=True, metavar="NAME", help="the strategy, or source+NAME")
     parser.add_argument("--set", action="append", metavar="KEY=A,B,...", help="values to try; may be repeated")
-    parser.add_argument("--datasets", default=",".join(DATASETS), metavar="NAME,...", help="(%(default)s)")
+    english = ",".join(name for name in DATASETS if name not in _NOT_ENGLISH)
+    parser.add_argument("--datasets", default=english, metavar="NAME,...", help="(%(default)s; portuguese)")
+    parser.add_argument("--rows", type=int, metavar="N", help="most rows of a set; what has no label is the pool")
     parser.add_argument("--source", metavar="FILE", help="for strategies that need one")
     parser.add_argument("--labeled", type=int, default=600, metavar="N", help="labels (%(default)s)")
     parser.add_argument("--holdout", type=int, default=1000, metavar="N", help="held out (%(default)s)")
@@ -121,6 +128,7 @@ def held_out(example: str, file: str | None) -> set[str]:
     values = read_yaml(EXAMPLES / example)
     if file is not None:
         values["data"] = str(shared_data(file))
+        values.pop("encoder", None)  # the rows do not depend on it, and it may lie elsewhere
     config = parse(values)
     return set(load_data(config, seed=config.seed).splits.holdout.texts)
 
@@ -138,6 +146,7 @@ def score(name: str, frame: pd.DataFrame, candidate: Candidate, options: argpars
         strategies=[options.strategy],
         settings=settings,
         source=options.source,
+        encoder=shared_encoder() if name in _NOT_ENGLISH else "minilm",
         labeled=options.labeled,
         holdout_size=options.holdout,
         seeds=options.seeds,

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
 from common import (
     Claim,
@@ -22,6 +21,7 @@ from common import (
     run_example,
     said,
     shared_data,
+    shared_encoder,
     value,
 )
 from headstart.experiment.comparison import Comparison
@@ -58,9 +58,7 @@ def main() -> int:
 def compared(options: argparse.Namespace, labeled: int) -> Comparison:
     """Run the example with so many labels."""
     data = shared_data("reviews_pt.parquet")
-    encoder = options.encoder or str(data.parent.parent / "models" / "e5-small-enpt")
-    if options.encoder is None and not Path(encoder).is_dir():
-        raise SystemExit(f"{encoder} is missing; put it there, or name another with --encoder")
+    encoder = options.encoder or shared_encoder()
     settings = None if options.adapt_epochs is None else {"adapt": {"epochs": options.adapt_epochs}}
     return run_example(
         "portuguese_reviews.yaml",

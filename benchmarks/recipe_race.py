@@ -3,7 +3,8 @@
 The recipe is what notebooks on the web do: transformers' `Trainer` in float32 with its own defaults, texts padded to
 the longest of a random batch, 32 to a step, and the test set scored after each epoch. Ours are the same 600 snippets,
 5 epochs of 32 at the same rate, and the same 2,000 texts scored after each. Each side runs in a process of its own;
-sides alternate, pair by pair. Accuracy is the mean over seeds.
+sides alternate, pair by pair. Accuracy is the mean over seeds. Where the processor only emulates bfloat16 products
+(`product_rates` shows it), the recipe in bfloat16 would say nothing: it is left out, and its ratio is null.
 
     python benchmarks/recipe_race.py --json benchmarks/results/recipe_race.json
     python benchmarks/recipe_race.py --pairs 1 --seeds 1 --train 100 --score 100
@@ -20,7 +21,7 @@ from typing import Any
 
 from common import Claim, add_sides, at_least, finish, new_parser, run_apart
 
-SIDES = ("recipe_float32", "recipe_bfloat16", "ours")
+SIDES = ("ours", "recipe_float32", "recipe_bfloat16")
 RATE, EPOCHS, BATCH, LENGTH = 5e-5, 5, 32, 128
 _ACCURACY_LOSS = 0.005
 
@@ -40,23 +41,28 @@ def main() -> int:
     for pair in range(max(options.pairs, options.seeds)):
         for side in SIDES:
             # Beyond the timed pairs only accuracy is wanted, which bfloat16 has no claim about.
-            if pair < options.pairs or side != "recipe_bfloat16":
+            if side != "recipe_bfloat16" or (pair < options.pairs and has_bfloat16(runs["ours"][0])):
                 runs[side].append(run_apart(__file__, options, side, seed=pair, names=("train", "score")))
     figures = summary(runs, options.pairs)
     return finish("recipe_race", options, claims_of(figures), figures)
+
+
+def has_bfloat16(run: dict[str, Any]) -> bool:
+    """Tell whether the processor multiplies faster in bfloat16 than in float32, as one of our runs measured."""
+    return bool(run["product_rates"]["bfloat16"] > run["product_rates"]["float32"])
 
 
 def summary(runs: dict[str, list[dict[str, Any]]], pairs: int) -> dict[str, Any]:
     """Return ratios of the recipe's seconds to ours, pair by pair, and accuracies over all seeds."""
 
     def ratios(side: str) -> list[float]:
-        both = zip(runs[side][:pairs], runs["ours"][:pairs], strict=True)
+        both = zip(runs[side][:pairs], runs["ours"][:pairs], strict=bool(runs[side]))
         return [round(theirs["seconds"] / ours["seconds"], 2) for theirs, ours in both]
 
-    accuracy = {s: round(statistics.mean(r["accuracy"] for r in runs[s]), 4) for s in SIDES}
+    accuracy = {s: round(statistics.mean(r["accuracy"] for r in found), 4) for s, found in runs.items() if found}
     return {
         "ratio_float32": statistics.median(ratios("recipe_float32")),
-        "ratio_bf16": statistics.median(ratios("recipe_bfloat16")),
+        "ratio_bf16": statistics.median(ratios("recipe_bfloat16")) if runs["recipe_bfloat16"] else None,
         "ratios_float32": ratios("recipe_float32"),
         "ratios_bf16": ratios("recipe_bfloat16"),
         "accuracy": accuracy,
@@ -77,7 +83,7 @@ def claims_of(figures: dict[str, Any]) -> list[Claim]:
     memory = figures["peak_memory_ratio"]
     return [
         at_least("times faster than the recipe in float32", figures["ratio_float32"], 10.0),
-        at_least("times faster than the recipe in bfloat16", figures["ratio_bf16"], 2.5),
+        at_least("times faster than the recipe in bfloat16", figures["ratio_bf16"], 2.5, none="no such products here"),
         at_least("mean accuracy, within half a point of the recipe's", mine, theirs - _ACCURACY_LOSS),
         Claim("peak memory, as a share of the recipe's", "<= 1", f"{memory:.3f}", memory <= 1.0),
     ]

@@ -173,6 +173,16 @@ def test_race_takes_the_median_of_the_pairs_and_the_mean_of_the_seeds() -> None:
     assert all(c.met for c in recipe_race.claims_of(found))
 
 
+def test_race_without_bfloat16_products_says_so() -> None:
+    rates = {"float32": 300.0, "bfloat16": 60.0}
+    own = {"accuracy": 0.8, "peak_memory_bytes": 900, "product_rates": rates, "precision": "float32"}
+    runs = {"ours": [{"seconds": 10, **own}] * 2, "recipe_float32": [{"seconds": 40, **own}] * 2, "recipe_bfloat16": []}
+    found = recipe_race.summary(runs, pairs=1)
+    assert not recipe_race.has_bfloat16(runs["ours"][0])
+    assert (found["ratio_float32"], found["ratio_bf16"]) == (4.0, None)
+    assert [(c.got, c.met) for c in recipe_race.claims_of(found)][1] == ("no such products here", False)
+
+
 def test_padding_and_useful_claims() -> None:
     assert useful_arithmetic.padding(np.full(640, 10)) == 0
     assert 0 < useful_arithmetic.padding(np.arange(1, 641)) < 0.05
