@@ -28,12 +28,12 @@ def alone(texts: list[str]):
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.lists(st.lists(st.text("ab", max_size=9), max_size=20), max_size=12), st.integers(1, 9))
-def test_everyone_gets_their_own_answer(requests, max_batch):
+@given(st.lists(st.lists(st.text("ab", max_size=9), max_size=20), max_size=12), st.integers(1, 9), st.integers(1, 3))
+def test_everyone_gets_their_own_answer(requests, max_batch, workers):
     classifier = Slow()
 
     async def main():
-        found = batcher(max_batch=max_batch, gather_seconds=0)
+        found = batcher(max_batch=max_batch, gather_seconds=0, workers=workers)
         found.start()
         answers = await asyncio.gather(*(ask(found, classifier, texts) for texts in requests))
         assert found.waiting == 0
@@ -57,6 +57,19 @@ def test_requests_share_a_batch():
 
     asyncio.run(main())
     assert len(classifier.batches) == 1
+
+
+def test_idle_workers_leave_each_other_their_share():
+    classifier = Slow()
+
+    async def main():
+        found = batcher(workers=2)
+        found.start()
+        await asyncio.gather(*(ask(found, classifier, [f"text {i}"]) for i in range(8)))
+        await found.stop()
+
+    asyncio.run(main())
+    assert [len(batch) for batch in classifier.batches] == [4, 4]
 
 
 def test_a_long_list_does_not_hold_up_a_single_text():

@@ -62,6 +62,7 @@ def serve(
     max_batch: Annotated[int, _option("max_batch", "N")] = _FIELDS["max_batch"].default,
     log_texts: Annotated[bool, typer.Option("--log-texts", help=_FIELDS["log_texts"].description)] = False,
     poll_seconds: Annotated[float, _option("poll_seconds", "SECONDS", "Address")] = _FIELDS["poll_seconds"].default,
+    workers: Annotated[int | None, _option("workers", "N", "Machine")] = None,
     quiet: running.Quiet = False,
     device: running.Device = "auto",
     precision: running.Precision = "auto",
@@ -80,7 +81,7 @@ def serve(
     given = {
         "host": host, "port": port, "max_body_bytes": max_body_bytes, "max_texts": max_texts,
         "max_characters": max_characters, "max_waiting": max_waiting, "max_batch": max_batch, "log_texts": log_texts,
-        "poll_seconds": poll_seconds,
+        "poll_seconds": poll_seconds, "workers": workers,
     }  # fmt: skip
     settings = settings_of(given, token_file)
     entries = wanted(models or (), name or ())

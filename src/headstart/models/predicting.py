@@ -107,6 +107,12 @@ def columns_read(model: Model, text: Sequence[str] = ()) -> tuple[list[str], lis
     return list(text) or own, features
 
 
+def blank_row(model: Model) -> pd.DataFrame:
+    """Return one row of what a model reads, all blank: to let it answer once before it has to."""
+    texts, features = columns_read(model)
+    return pd.DataFrame({name: pd.Series([""], dtype=object) for name in (*texts, *features)})
+
+
 def predict_table(
     model: Model,
     frame: pd.DataFrame,

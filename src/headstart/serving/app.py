@@ -59,14 +59,16 @@ class Serving:
         shelf: the models.
         settings: limits and manners.
         metrics: counters.
+        workers: how many rounds are computed at the same time.
     """
 
-    def __init__(self, shelf: Shelf, settings: ServingSettings, metrics: Metrics) -> None:
+    def __init__(self, shelf: Shelf, settings: ServingSettings, metrics: Metrics, workers: int) -> None:
         self.shelf, self.settings, self.metrics = shelf, settings, metrics
         self.batcher = Batcher(
             max_waiting=settings.max_waiting,
             max_batch=settings.max_batch,
             gather_seconds=settings.gather_seconds,
+            workers=workers,
             observe=metrics.batch,
         )
         metrics.waiting.set_function(lambda: self.batcher.waiting)
@@ -78,7 +80,12 @@ class Serving:
 
 
 def create_app(
-    shelf: Shelf, settings: ServingSettings, *, followers: Sequence[Follower] = (), metrics: Metrics | None = None
+    shelf: Shelf,
+    settings: ServingSettings,
+    *,
+    followers: Sequence[Follower] = (),
+    metrics: Metrics | None = None,
+    workers: int = 1,
 ) -> FastAPI:
     """Return the application.
 
@@ -87,9 +94,10 @@ def create_app(
         settings: limits and manners.
         followers: what keeps aliases of a registry up to date.
         metrics: where all is counted; that of the followers.
+        workers: how many rounds are computed at the same time.
     """
     metrics = metrics or Metrics()
-    serving = Serving(shelf, settings, metrics)
+    serving = Serving(shelf, settings, metrics, workers)
 
     @contextlib.asynccontextmanager
     async def running(app: FastAPI) -> AsyncIterator[None]:

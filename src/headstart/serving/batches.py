@@ -1,4 +1,4 @@
-"""Texts of many requests, computed together: one thread runs the models, and whoever waits shares its batches."""
+"""Texts of many requests, computed together: a few threads run the models, and whoever waits shares their batches."""
 
 from __future__ import annotations
 
@@ -63,6 +63,7 @@ class Batcher:
         max_waiting: most texts that may wait.
         max_batch: most texts of a round.
         gather_seconds: how long the first text of a round waits for others.
+        workers: rounds computed at the same time, each by a thread of its own.
         observe: told texts and seconds of every round.
     """
 
@@ -72,37 +73,40 @@ class Batcher:
         max_waiting: int,
         max_batch: int,
         gather_seconds: float,
+        workers: int = 1,
         observe: Callable[[int, float], None] = lambda texts, seconds: None,
     ) -> None:
         self.max_waiting = max_waiting
         self.max_batch = max_batch
         self.gather_seconds = gather_seconds
+        self.workers = workers
         self.waiting = 0
         self._observe = observe
         self._jobs: list[_Job] = []
         self._arrived = asyncio.Event()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="headstart-model")
-        self._task: asyncio.Task[None] | None = None
+        self._threads = ThreadPoolExecutor(workers, thread_name_prefix="headstart-model")
+        self._tasks: list[asyncio.Task[None]] = []
+        self._idle = workers
         self._seconds_per_text = 0.0
 
     def start(self) -> None:
         """Begin to compute what arrives; called inside a running event loop."""
-        self._task = asyncio.create_task(self._run())
+        self._tasks = [asyncio.create_task(self._run()) for _ in range(self.workers)]
 
     @property
     def running(self) -> bool:
         """Whether what arrives will be computed."""
-        return self._task is not None and not self._task.done()
+        return bool(self._tasks) and not any(task.done() for task in self._tasks)
 
     async def stop(self) -> None:
-        """Finish what waits, then end the thread."""
+        """Finish what waits, then end the threads."""
         while self.waiting and self.running:
             await asyncio.sleep(self.gather_seconds)
-        if self._task is not None:
-            self._task.cancel()
+        for task in self._tasks:
+            task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-        self._thread.shutdown()
+                await task
+        self._threads.shutdown()
 
     async def predict_proba(self, classifier: Classifier, examples: Examples) -> Probabilities:
         """Return class probabilities (N, C) when their turn has come.
@@ -128,7 +132,7 @@ class Batcher:
 
     def retry_seconds(self) -> int:
         """Return in how many seconds what waits now will be done, as far as can be told."""
-        return max(1, min(_LONGEST_RETRY_SECONDS, math.ceil(self.waiting * self._seconds_per_text)))
+        return max(1, min(_LONGEST_RETRY_SECONDS, math.ceil(self.waiting * self._seconds_per_text / self.workers)))
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -147,16 +151,22 @@ class Batcher:
             if pieces:
                 alone = len(pieces) == 1
                 began = time.perf_counter()
-                await loop.run_in_executor(self._thread, _compute, pieces, told)
+                self._idle -= 1
+                await loop.run_in_executor(self._threads, _compute, pieces, told)
+                self._idle += 1
                 self._measure(sum(len(part) for _, part in pieces), time.perf_counter() - began)
 
     def _take(self) -> list[_Piece]:
-        """Take texts of the longest-waiting request and of those for the same classifier, in fair shares."""
+        """Take texts of the longest-waiting request and of those for the same classifier, in fair shares.
+
+        Of what waits, each idle worker leaves the others theirs.
+        """
         if not self._jobs:
             return []
         classifier = self._jobs[0].classifier
         chosen = [job for job in self._jobs if job.classifier is classifier][: self.max_batch]
-        room = self.max_batch
+        room = min(self.max_batch, math.ceil(sum(job.left for job in self._jobs) / self._idle))
+        chosen = chosen[:room]
         pieces = []
         for others, job in zip(range(len(chosen), 0, -1), sorted(chosen, key=lambda j: j.left), strict=True):
             n = min(job.left, room // others)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -69,17 +71,22 @@ def serve(
         from headstart.serving.observing import Metrics, log_config
     except ImportError as problem:
         raise MissingExtraError("serving", "`headstart serve`") from problem
+    import torch
+
     from headstart.models.folder import Model
     from headstart.models.predicting import open_model
     from headstart.models.runtime import choose_runtime
     from headstart.serving.switching import Follower, opened
+    from headstart.serving.workers import Workers
 
-    with listener(settings) as bound:
+    with listener(settings) as bound, contextlib.ExitStack() as closing:
         runtime = choose_runtime(device, precision)
-
-        def open_folder(folder: Path) -> Model:
-            return open_model(folder, runtime, engine=engine)
-
+        open_folder: Callable[[Path], Model] = functools.partial(open_model, runtime=runtime, engine=engine)
+        count = settings.workers or best_count(wanted, runtime.device)
+        if count > 1:
+            threads = max(1, torch.get_num_threads() // count)
+            workers = closing.enter_context(contextlib.closing(Workers(count, threads=threads, open_model=open_folder)))
+            open_folder = workers.open
         served = [opened(entry, open_folder) for entry in wanted]
         shelf, metrics = Shelf(served), Metrics()
         followers = [
@@ -87,7 +94,7 @@ def serve(
             for entry, now in zip(wanted, served, strict=True)
             if entry.alias is not None
         ]
-        app = create_app(shelf, settings, followers=followers, metrics=metrics)
+        app = create_app(shelf, settings, followers=followers, metrics=metrics, workers=count)
         host, port = bound.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         names = ", ".join(f"{s.name} (version {s.version})" for s in served)
@@ -103,3 +110,22 @@ def serve(
             timeout_graceful_shutdown=_STOP_SECONDS,
         )
         uvicorn.Server(config).run(sockets=[bound])
+
+
+def best_count(wanted: Sequence[Wanted], device: str) -> int:
+    """Return how many processes shall hold the models: one where a device other than the processor computes.
+
+    Raises:
+        ModelError: a registered model is not there.
+    """
+    import psutil
+    import torch
+
+    from headstart.models.predicting import winner_or_self
+    from headstart.serving.workers import count_for
+
+    if torch.device(device).type != "cpu":
+        return 1
+    folders = [winner_or_self(entry.place.folder(entry.place.version())) for entry in wanted]
+    weights = sum(file.stat().st_size for folder in folders for file in folder.rglob("*") if file.is_file())
+    return count_for(torch.get_num_threads(), weights, psutil.virtual_memory().available)

@@ -29,6 +29,9 @@ class ServingSettings(BaseModel):
     max_characters: int = Field(LONGEST_CELL_CHARACTERS, ge=1, description="Longest text, in characters.")
     max_waiting: int = Field(2000, ge=1, description="Most texts that wait; beyond it the answer is 503.")
     max_batch: int = Field(64, ge=1, description="Most texts computed at once.")
+    workers: int | None = Field(
+        None, ge=1, description="Processes that hold the models; by default one per core, 4 at most, as memory allows."
+    )
     gather_seconds: float = Field(0.003, ge=0, le=1, description="How long a first text waits for others, in seconds.")
     body_seconds: float = Field(30.0, gt=0, description="How long a client may take to send a body, in seconds.")
     poll_seconds: float = Field(5.0, gt=0, description="How often a registry's alias is looked up, in seconds.")

@@ -9,10 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from headstart.models.folder import Model
-from headstart.models.predicting import columns_read
+from headstart.models.predicting import blank_row
 from headstart.serving.shelf import Served, Shelf, Wanted
 
 Open = Callable[[Path], Model]
@@ -34,8 +32,7 @@ def opened(wanted: Wanted, open_model: Open, version: str | None = None) -> Serv
     """
     version = wanted.place.version() if version is None else version
     model = open_model(wanted.place.folder(version))
-    texts, features = columns_read(model)
-    model.predict_proba(pd.DataFrame({name: pd.Series([""], dtype=object) for name in (*texts, *features)}))
+    model.predict_proba(blank_row(model))
     return Served(wanted.name, version, wanted.alias, model)
 
 
