@@ -226,6 +226,31 @@ def test_a_killed_run_goes_on_to_the_same_bits(after: int, tiny_encoder: Path, t
     assert not state_folder(tmp_path / "killed").exists()
 
 
+@pytest.mark.parametrize("after", [60, 150])
+def test_a_killed_run_still_knows_the_best_weights(after: int, tiny_encoder: Path, tmp_path: Path) -> None:
+    """At a rate that only hurts, the start is the best: a run killed in its first or second epoch must find it."""
+    settings = {"learning_rate": 1.0, "warmup": 0.0, "head_epochs": 0, "epochs": 3, "patience": 2}
+    interrupted(tiny_encoder, tmp_path / "killed", after, **settings)
+    again = adapted(tiny_encoder, tmp_path / "killed", **settings)
+    assert again.card["best_epoch"] == 0
+    before, after_ = weights_of(tiny_encoder), weights_of(tmp_path / "killed")
+    assert all(torch.equal(after_[f"bert.{name}"], tensor) for name, tensor in before.items())
+
+
+def test_a_state_without_its_best_weights_is_not_gone_on_from(tiny_encoder: Path, tmp_path: Path) -> None:
+    whole = adapted(tiny_encoder, tmp_path / "whole")
+    interrupted(tiny_encoder, tmp_path / "killed", 150)
+    (best,) = state_folder(tmp_path / "killed").glob("best-*.safetensors")
+    best.write_bytes(best.read_bytes()[:-8])
+    rows: list[int] = []
+    again = adapt_encoder(
+        Encoder("tiny", tiny_encoder), TEXTS, tmp_path / "killed", AdaptConfig(**QUICK), runtime=Runtime(), threads=1,
+        advance=rows.append,
+    )  # fmt: skip
+    assert sum(rows) == 3 * 96  # from the start
+    assert again.card["curve"] == whole.card["curve"]
+
+
 def test_ctrl_c_keeps_the_very_step(tiny_encoder: Path, tmp_path: Path) -> None:
     done = 0
 

@@ -96,8 +96,8 @@ class Adaptation:
         """
         found = None if self.store is None else self.store.read()
         self.at = Position() if found is None else found[0]
-        if found is not None and self.at.best_epoch < self.at.epoch and math.isfinite(self.at.best_loss):
-            self.best = self.store.read_best(self.at.best_epoch) if self.store is not None else {}
+        if self.store is not None and found is not None and math.isfinite(self.at.best_loss):
+            self.best = self.store.read_best(self.at.best_epoch)  # weights that move on from here, maybe for the worse
         with seeded(self.seed):
             for number in range(self.at.phase, len(self.phases)):
                 self._begin(number)

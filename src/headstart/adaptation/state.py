@@ -6,6 +6,7 @@ Masks, order and dropout are functions of seed and position, so no state of a ra
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import time
 from dataclasses import asdict, dataclass, field
@@ -84,7 +85,7 @@ class StateStore:
             StorageError: they cannot be written; the state before is still there.
         """
         start = time.monotonic()
-        best_file = self.folder / f"best-{position.best_epoch}.safetensors"
+        best_file = self._best_file(position.best_epoch)
         if best and position.best_epoch != self._best_written:
             _save(best_file, best, {"key": self.key})
             self._best_written = position.best_epoch
@@ -112,22 +113,25 @@ class StateStore:
         from safetensors import safe_open
 
         file = self.folder / _FILE
-        if not file.is_file():
-            return None
-        try:
-            check_safetensors(file)
-        except ModelError:  # damaged since: trained again
+        if not _is_sound(file):
             return None
         with safe_open(str(file), framework="pt") as opened:
             about = opened.metadata() or {}
-        return dict(json.loads(about["position"])) if about.get("key") == self.key else None
+        if about.get("key") != self.key:
+            return None
+        position = dict(json.loads(about["position"]))
+        judged = math.isfinite(position["best_loss"])
+        return None if judged and not _is_sound(self._best_file(position["best_epoch"])) else position
+
+    def _best_file(self, epoch: int) -> Path:
+        return self.folder / f"best-{epoch}.safetensors"
 
     def read_best(self, epoch: int) -> dict[str, torch.Tensor]:
         """Return the weights that `write_best` wrote."""
         from safetensors.torch import load_file
 
         self._best_written = epoch
-        return load_file(str(self.folder / f"best-{epoch}.safetensors"))
+        return load_file(str(self._best_file(epoch)))
 
     def drop(self) -> None:
         """Drop everything: the run is finished."""
@@ -147,6 +151,17 @@ def restore(position: Position, model: nn.Module, optimizer: Optimizer, tensors:
             past = {key: value.clone().to(parameter.device) for key, value in moments.items()}
             # Lazy rows count their steps as a whole number, all others as a tensor.
             optimizer.state(parameter).update({"step": step if step.is_floating_point() else int(step), **past})
+
+
+def _is_sound(file: Path) -> bool:
+    """Whether a file is there whole; one that was damaged since is as none, and training begins again."""
+    if not file.is_file():
+        return False
+    try:
+        check_safetensors(file)
+    except ModelError:
+        return False
+    return True
 
 
 def _save(file: Path, tensors: dict[str, torch.Tensor], about: dict[str, str]) -> None:
