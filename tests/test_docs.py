@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from headstart import catalog
 from headstart.cli.main import application, run
-from headstart.cli.options import resolve
+from headstart.cli.options import resolve, with_masking
 from headstart.experiment.config import parse
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -141,9 +141,10 @@ def _command_fault(words: list[str]) -> str | None:
 
 
 def _resolve(values: dict[str, Any]) -> None:
-    own = {name: values.pop(name, None) for name in ("data", "set_", "json_", "quiet", "strategy")}
+    own = {name: values.pop(name, None) for name in ("data", "set_", "masking", "json_", "quiet", "strategy")}
     given = {key: value for key, value in values.items() if value is not None}
-    resolve(own["data"], given | ({"strategies": own["strategy"]} if own["strategy"] else {}), own["set_"])
+    named = {"strategies": own["strategy"]} if own["strategy"] else {}
+    resolve(own["data"], given | named, with_masking(own["set_"], own["masking"]))
 
 
 @pytest.mark.parametrize(

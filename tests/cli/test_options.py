@@ -4,7 +4,7 @@ import pytest
 from commands import call
 
 from headstart.cli.compare import fit_to_width
-from headstart.cli.options import panel, resolve, settings_of
+from headstart.cli.options import panel, resolve, settings_of, with_masking
 from headstart.errors import ConfigError
 from headstart.experiment.config import ExperimentConfig
 
@@ -43,6 +43,17 @@ def test_set_reads_values_with_their_types():
         "source+full": {"learning_rate": "3e-5"},
         "partial": {"pattern": "a=b"},
     }
+
+
+def test_masking_is_short_for_a_setting_and_wins():
+    assert with_masking(None, None) == []
+    found = settings_of(with_masking(["adapt.masking=span", "adapt.epochs=2"], "whole-word"))
+    assert found == {"adapt": {"masking": "whole-word", "epochs": 2}}
+    for command in (("compare", "a.csv"), ("fit", "a.csv", "--strategy", "adapt+full")):
+        code, _, err = call(*command, "--masking", "whole-words")
+        assert code == 2
+        assert "Did you mean 'whole-word'?" in err
+        assert "--masking" in err
 
 
 def test_set_names_everything_that_is_not_of_its_form():

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from headstart.cli.lazy import single
-from headstart.cli.options import AsJson, Data, Quiet, Set, resolve, with_settings
+from headstart.cli.options import AsJson, Data, Masking, Quiet, Set, resolve, with_masking, with_settings
 from headstart.cli.reporting import reporter
 from headstart.experiment.config import ExperimentConfig
 
@@ -26,6 +26,8 @@ headstart compare reviews.csv --source films.csv --strategies tfidf,full,source+
 
 headstart compare reviews.csv --holdout later.csv --max-length 128 --truncate head-tail --metric roc_auc
 
+headstart compare reviews.csv --unlabeled new.csv --strategies tfidf,full,adapt+full --masking whole-word
+
 headstart compare experiment.yaml --seed 1 --out runs/second
 
 headstart compare reviews.csv --set full.epochs=5 --set lora.rank=16 --json > record.json
@@ -38,7 +40,13 @@ def application() -> typer.Typer:
 
 
 def compare(
-    data: Data, *, given: dict[str, Any], set_: Set = None, json_: AsJson = False, quiet: Quiet = False
+    data: Data,
+    *,
+    given: dict[str, Any],
+    masking: Masking = None,
+    set_: Set = None,
+    json_: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Fit every way of transferring on the same rows, and say which one won and by how much.
 
@@ -46,7 +54,7 @@ def compare(
     folder runs/NAME keeps the record, every fit's predictions, and the winner's model in best/. The same command
     again goes on where it stopped.
     """
-    compare_and_show(resolve(data, given, set_), as_json=json_, quiet=quiet)
+    compare_and_show(resolve(data, given, with_masking(set_, masking)), as_json=json_, quiet=quiet)
 
 
 def compare_and_show(config: ExperimentConfig, *, as_json: bool, quiet: bool) -> None:

@@ -9,7 +9,7 @@ import typer
 from headstart.cli import completion
 from headstart.cli.compare import compare_and_show
 from headstart.cli.lazy import single
-from headstart.cli.options import AsJson, Data, Quiet, Set, resolve, with_settings
+from headstart.cli.options import AsJson, Data, Masking, Quiet, Set, resolve, with_masking, with_settings
 from headstart.errors import ConfigError
 
 _EPILOG = """Examples:
@@ -43,6 +43,7 @@ def fit(
     strategy: Strategy,
     *,
     given: dict[str, Any],
+    masking: Masking = None,
     set_: Set = None,
     json_: AsJson = False,
     quiet: Quiet = False,
@@ -55,7 +56,7 @@ def fit(
     if "," in strategy or not strategy.strip():
         raise ConfigError(f"--strategy takes one name; got '{strategy}' (compare fits several)")
     try:
-        config = resolve(data, {**given, "strategies": strategy}, set_)
+        config = resolve(data, {**given, "strategies": strategy}, with_masking(set_, masking))
     except ConfigError as problem:  # the flag is called otherwise here
         raise ConfigError([fault.replace("--strategies", "--strategy") for fault in problem.faults]) from problem
     if config.out is None:

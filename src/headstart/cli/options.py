@@ -10,7 +10,7 @@ import typer
 import yaml
 
 from headstart.cli import completion
-from headstart.errors import ConfigError
+from headstart.errors import ConfigError, unknown_name
 from headstart.experiment.config import ExperimentConfig, is_experiment_file, parse, read_yaml
 
 _PANELS = {
@@ -112,6 +112,17 @@ Set = Annotated[
         rich_help_panel="Fitting",
     ),
 ]
+Masking = Annotated[
+    str | None,
+    typer.Option(
+        "--masking",
+        metavar="token|whole-word|span",
+        help="What adapt+ masks as one (default: token); short for --set adapt.masking=...",
+        autocompletion=completion.masking,
+        rich_help_panel="Fitting",
+        show_default=False,
+    ),
+]
 AsJson = Annotated[
     bool, typer.Option("--json", help="Print the record as JSON to stdout, and nothing else.", rich_help_panel="Output")
 ]
@@ -141,6 +152,19 @@ def settings_of(pairs: list[str] | None) -> dict[str, dict[str, Any]]:
     if faults:
         raise ConfigError(faults)
     return found
+
+
+def with_masking(pairs: list[str] | None, masking: str | None) -> list[str]:
+    """Return ``--set`` values with that of ``--masking`` among them, which wins.
+
+    Raises:
+        ConfigError: it is unknown.
+    """
+    if masking is None:
+        return list(pairs or ())
+    if masking not in completion.MASKINGS:
+        raise ConfigError(unknown_name("masking", masking, completion.MASKINGS, "--masking"))
+    return [*(pairs or ()), f"adapt.masking={masking}"]
 
 
 def resolve(data: str, given: Mapping[str, Any], pairs: list[str] | None) -> ExperimentConfig:
