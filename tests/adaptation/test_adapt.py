@@ -303,6 +303,16 @@ def test_same_seed_same_bits_other_seed_others(tiny_encoder: Path, tmp_path: Pat
     assert curves[0] == curves[1] != curves[2]
 
 
+def test_a_fresh_head_is_tied_where_the_configuration_unties_it(tmp_path: Path) -> None:
+    start = make_checkpoint("bert", tmp_path / "start", tie_word_embeddings=False)
+    lm = load_language_model(Encoder("tiny", start), seed=0)
+    assert lm.fresh
+    assert lm.model.get_output_embeddings().weight is lm.model.get_input_embeddings().weight
+    adapted(start, tmp_path / "out", epochs=1)
+    again = AutoModelForMaskedLM.from_pretrained(str(tmp_path / "out"))
+    assert again.get_output_embeddings().weight is again.get_input_embeddings().weight
+
+
 def test_decoder_only_encoders_predict_the_next_token(tmp_path: Path) -> None:
     from transformers import GPT2Config, GPT2Model
 
@@ -336,6 +346,8 @@ def test_what_cannot_be_adapted_is_said(tiny_encoder: Path, tmp_path: Path) -> N
         adapted(tiny_encoder, tmp_path / "out", ["one"])
     with pytest.raises(DataError, match="no words"):
         adapted(tiny_encoder, tmp_path / "out", ["", "  ", "\n"])
+    with pytest.raises(DataError, match="no words"):
+        adapted(tiny_encoder, tmp_path / "out", ["qqq zzz", "xyzzy", "plugh"])  # unknown, so never masked
     with pytest.raises(ModelError, match="64 tokens"):
         adapted(tiny_encoder, tmp_path / "out", max_length=65)
     start = make_checkpoint("bert", tmp_path / "maskless")

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import PreTrainedTokenizerFast
 
 from conftest import NEUTRAL, make_tokenizer
 from headstart.adaptation.corpus import read_rows, token_batches
@@ -49,6 +53,19 @@ def test_blocks_are_full_but_for_the_last() -> None:
     corpus = read_rows(TOKENIZER, ["good film"] * 20, max_length=16, rows="blocks")
     assert [len(ids) for ids in corpus.tokens.ids[:-1]] == [16] * (len(corpus) - 1)
     assert sum(int((ids == TOKENIZER.sep_token_id).sum()) for ids in corpus.tokens.ids) == 19 + len(corpus)
+
+
+def test_a_vocabulary_with_numbers_left_out(tmp_path: Path) -> None:
+    tokenizer = make_tokenizer()
+    tokenizer.save_pretrained(str(tmp_path))
+    content = json.loads((tmp_path / "tokenizer.json").read_text())
+    content["model"]["vocab"]["film"] = 900
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content))
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(str(tmp_path))
+    assert len(tokenizer) < 900
+    corpus = read_rows(tokenizer, ["the film"], max_length=16, rows="texts")
+    assert 900 in corpus.tokens.ids[0]
+    assert corpus.words[0].tolist() == [-1, 1, 2, -1]
 
 
 def test_no_room_is_said() -> None:

@@ -103,7 +103,7 @@ def adapt_encoder(
     lm = load_language_model(encoder, seed=seed)
     length = _length(encoder, config)
     corpus, held = (read_rows(lm.tokenizer, part, max_length=length, rows=config.rows) for part in (train, held_texts))
-    if not len(corpus) or not len(held):
+    if not corpus.has_words(lm.causal) or not held.has_words(lm.causal):
         raise DataError("the texts to adapt to have no words that the encoder's tokenizer knows")
     store = StateStore(state_folder(folder), key)
     phases = phases_of(lm, config)

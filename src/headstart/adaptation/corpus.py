@@ -36,6 +36,10 @@ class Corpus:
     def __len__(self) -> int:
         return len(self.words)
 
+    def has_words(self, any_token: bool) -> bool:
+        """Whether there is something to predict: ordinary tokens, or with ``any_token`` unknown ones too."""
+        return bool(len(self)) if any_token else any((row >= 0).any() for row in self.words)
+
 
 def read_rows(tokenizer: Any, texts: Sequence[str], *, max_length: int, rows: Literal["texts", "blocks"]) -> Corpus:
     """Turn texts into rows of at most ``max_length`` tokens.
@@ -73,8 +77,9 @@ def read_rows(tokenizer: Any, texts: Sequence[str], *, max_length: int, rows: Li
 
 def _bodies(tokenizer: Any, texts: Sequence[str]) -> list[tuple[Ints, Ints]]:
     """Return ids and words of each text, without the special tokens around it."""
-    begins = np.zeros(len(tokenizer), dtype=bool)
-    begins[[i for token, i in tokenizer.get_vocab().items() if token.startswith(_WORD_MARKS)]] = True
+    vocabulary = tokenizer.get_vocab()
+    begins = np.zeros(max(vocabulary.values()) + 1, dtype=bool)  # numbers may be left out, so not its length
+    begins[[i for token, i in vocabulary.items() if token.startswith(_WORD_MARKS)]] = True
     special = np.asarray(tokenizer.all_special_ids, dtype=np.int64)
     found = []
     for start in range(0, len(texts), _AT_ONCE):

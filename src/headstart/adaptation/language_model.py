@@ -120,15 +120,23 @@ def load_language_model(encoder: Encoder, *, seed: int) -> LanguageModel:
     if not causal and tokenizer.mask_token is None:
         raise ModelError(f"{encoder.folder}: its tokenizer has no mask token, so nothing can be masked; take another")
     stored = {name: getattr(encoder.config, name) for name in NO_ATTENTION_DROPOUT if hasattr(encoder.config, name)}
-    model, info = _load(kind, encoder.folder, {name: NO_ATTENTION_DROPOUT[name] for name in stored}, seed)
-    prefix = model.base_model_prefix + "."
-    lacking = {name for name in info["missing_keys"] if not name.startswith(prefix)}
+    changes: dict[str, Any] = {name: NO_ATTENTION_DROPOUT[name] for name in stored}
+    model, info = _load(kind, encoder.folder, changes, seed)
+    if _lacking(model, info) and not _is_tied(model):  # nothing is known of an output of its own: the embeddings are
+        model, info = _load(kind, encoder.folder, {**changes, "tie_word_embeddings": True}, seed)
+    lacking = _lacking(model, info)
     refuse_random_weights(encoder.folder, info, ours=lacking)
     fresh = lacking & {name for name, _ in model.named_parameters()}
     if lacking and not _is_tied(model):
         raise ModelError(f"{encoder.folder} has no language-model head, and a '{encoder.config.model_type}' ties none")
     kept = {name: tensor for name, tensor in _poolers(encoder.folder, model).items()}
     return LanguageModel(model, tokenizer, causal, frozenset(fresh), kept, stored)
+
+
+def _lacking(model: Any, info: Any) -> set[str]:
+    """Return the names of the weights outside the encoder that a checkpoint has not."""
+    prefix = model.base_model_prefix + "."
+    return {name for name in info["missing_keys"] if not name.startswith(prefix)}
 
 
 def _model_class(encoder: Encoder) -> tuple[Any, bool]:
