@@ -15,6 +15,7 @@ from headstart.data.config import DataConfig
 from headstart.data.load import load_data
 from headstart.data.pool import adaptation_texts
 from headstart.errors import ConfigError, DataError, StorageError
+from headstart.experiment.progress import Silent
 from headstart.models.cache import cache_folder
 from headstart.records import read_json
 
@@ -89,6 +90,44 @@ def test_one_adapted_encoder_serves_all_and_the_record_says_what_it_changed(
     assert again.record["adaptation"] == about
     compare(files, tiny_encoder, tmp_path / "third", "full,adapt+full", transductive=True)
     assert len(list((cache_folder() / "adapted").iterdir())) == 2, "other texts, another encoder"
+
+
+def test_what_gradual_and_contrastive_change_is_recorded_too(
+    files: dict[str, str], tiny_encoder: Path, tmp_path: Path
+) -> None:
+    settings = {**SETTINGS, "gradual": FAST, "contrastive": {"steps": 4}}
+    names = "full,gradual,linear-probe,contrastive"
+    found = compare(files, tiny_encoder, tmp_path / "out", names, settings=settings)
+    rows = {row["name"]: row["metrics"]["macro_f1"]["value"] for row in found.record["strategies"]}
+    gains = {(g["strategy"], g["without"]): g for g in found.record["stages"]}
+    assert set(gains) == {("gradual", "full"), ("contrastive", "linear-probe")}
+    for (one, other), gain in gains.items():
+        assert gain["value"] == pytest.approx(rows[one] - rows[other])
+        assert gain["low"] <= gain["value"] <= gain["high"]
+
+
+class Heard(Silent):
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, message: str) -> None:
+        self.said.append(message)
+
+
+def test_a_stage_that_cannot_be_judged_is_said(files: dict[str, str], tiny_encoder: Path, tmp_path: Path) -> None:
+    both = pd.concat([pd.read_csv(files["labeled"])[["text"]], pd.read_csv(files["pool"])])
+    both.to_csv(tmp_path / "all.csv", index=False)
+    listener = Heard()
+    more: dict[str, Any] = {"unlabeled": str(tmp_path / "all.csv"), "reporter": listener}
+    found = compare(files, tiny_encoder, tmp_path / "out", "gradual,adapt+linear-probe", **more)
+    alone = [line for line in listener.said if "beside it" in line]
+    assert len(alone) == 1
+    assert alone[0].startswith("'adapt+linear-probe' without 'linear-probe' beside it")
+    assert found.record["stages"] == []
+    about, sizes = found.record["adaptation"], found.record["rows"]
+    assert about["texts_of_validation_left_out"] == sizes["validation"]
+    assert about["texts"] == sizes["train"] + sizes["unlabeled"] - sizes["validation"]
+    assert about["texts_without_tokens"] == 0
 
 
 def test_adaptation_comes_before_the_source_classifier(

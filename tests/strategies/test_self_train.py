@@ -208,6 +208,20 @@ def test_names() -> None:
             table.plan(name)
 
 
+def test_what_a_strategy_is_set_beside() -> None:
+    assert table.counterparts("full") == []
+    assert table.counterparts("adapt+source+gradual+self-train") == [
+        ("adapt", "source+gradual+self-train"),
+        ("source", "adapt+gradual+self-train"),
+        ("self-train", "adapt+source+gradual"),
+        ("gradual", "adapt+source+full+self-train"),
+    ]
+    assert table.counterparts("contrastive") == [("contrastive", "linear-probe")]
+    for name, row in STRATEGIES.items():
+        for _, without in table.counterparts(name):
+            assert STRATEGIES[without].starts_from == row.starts_from
+
+
 def test_settings() -> None:
     plan = table.plan("full+self-train")
     settings: dict[str, dict[str, Any]] = {

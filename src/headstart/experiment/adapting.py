@@ -15,7 +15,7 @@ from headstart.data.examples import Splits
 from headstart.data.pool import adaptation_texts
 from headstart.data.read import read_table
 from headstart.data.rows import row_numbers, rows_of
-from headstart.errors import ConfigError, DataError, StorageError
+from headstart.errors import ConfigError, DataError, StorageError, counted
 from headstart.experiment.config import ExperimentConfig
 from headstart.experiment.estimate import Clock
 from headstart.experiment.progress import Reporter, Silent
@@ -160,7 +160,9 @@ def summary(adapted: Adapted) -> str:
     words = f"held-out loss {losses[0]:.3f} at the start, {losses[best]:.3f} in the kept epoch {best}"
     if best == 0:
         words = f"held-out loss {losses[0]:.3f} at the start was never reached again: the encoder is as it was"
-    return f"encoder adapted to {card['texts']:,} texts of {count(card['tokens'])} tokens{cached}: {words}"
+    empty = card["texts_without_tokens"]
+    left = f" ({counted(empty, 'text', 'texts')} without a token left out)" if empty else ""
+    return f"encoder adapted to {card['texts']:,} texts of {count(card['tokens'])} tokens{left}{cached}: {words}"
 
 
 def _texts(
@@ -193,17 +195,21 @@ class AdaptStage:
         config: its settings.
         texts: what is adapted to.
         transductive: the holdout's texts are among them.
+        left_out: unlabeled rows that are no part of them, for validation has the text.
     """
 
     config: AdaptConfig
     texts: list[str]
     transductive: bool
+    left_out: int = 0
 
     @classmethod
     def of(cls, config: ExperimentConfig, splits: Splits, text: TextSettings) -> AdaptStage:
         """Return the stage of an experiment; rows are as long as its texts unless its settings say otherwise."""
         values = {"max_length": max(_SHORTEST, text.max_length), **config.settings.get(table.ADAPT, {})}
-        return cls(AdaptConfig(**values), adaptation_texts(splits), config.transductive)
+        texts = adaptation_texts(splits)
+        there = len(splits.train) + (0 if splits.unlabeled is None else len(splits.unlabeled))
+        return cls(AdaptConfig(**values), texts, config.transductive, there - len(texts))
 
     @property
     def work(self) -> float:
@@ -244,6 +250,7 @@ class AdaptStage:
         """Return what the comparison's record says of it."""
         kept = (
             "texts",
+            "texts_without_tokens",
             "rows",
             "rows_held_out",
             "tokens",
@@ -253,4 +260,5 @@ class AdaptStage:
             "epochs",
             "best_epoch",
         )
-        return {"transductive": self.transductive, **{key: adapted.card[key] for key in kept}}
+        own = {"transductive": self.transductive, "texts_of_validation_left_out": self.left_out}
+        return {**own, **{key: adapted.card[key] for key in kept}}

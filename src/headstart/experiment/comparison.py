@@ -192,8 +192,9 @@ def stage_gains(
 ) -> list[dict[str, Any]]:
     """Return what each stage of each strategy changed: the strategy with it minus the same without, on the holdout.
 
-    Where both are in the comparison and were fitted: ``strategy``, ``stage``, ``without``, and ``value``, ``low``,
-    ``high`` of the paired difference in the metric.
+    ``gradual`` is set beside ``full`` and ``contrastive`` beside ``linear-probe``, which they are but for what their
+    names say. Where both are in the comparison and were fitted: ``strategy``, ``stage``, ``without``, and ``value``,
+    ``low``, ``high`` of the paired difference in the metric.
     """
     fitted = {row["name"] for row in rows if row["status"] == "ok"}
 
@@ -202,12 +203,9 @@ def stage_gains(
 
     found = []
     for name in (row["name"] for row in rows if row["name"] in fitted):
-        before, base, after = table.parts(name)
-        words = [*before, base, *after]
-        for at in (i for i in range(len(words)) if i != len(before)):
-            without = "+".join(words[:at] + words[at + 1 :])
+        for stage, without in table.counterparts(name):
             if without in fitted:
                 one, other = probabilities(name), probabilities(without)
                 gain = paired_difference(metric, splits.holdout.y, one, other, seed=seed)
-                found.append({"strategy": name, "stage": words[at], "without": without, **gain})
+                found.append({"strategy": name, "stage": stage, "without": without, **gain})
     return found

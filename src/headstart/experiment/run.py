@@ -112,6 +112,7 @@ class _Run:
     def go(self) -> Comparison:
         """Do all of it."""
         self._say_cut()
+        self._say_alone()
         tracker = self._open_tracker()
         self.clock = Clock(self.reporter, self._work(), rate=self._first_rate())
         try:
@@ -136,6 +137,18 @@ class _Run:
                 f"at most {text.max_length} tokens per text: {cut['texts']:.1%} of texts are longer, "
                 f"{cut['tokens']:.1%} of all tokens are cut off ({text.truncate} is kept)"
             )
+
+    def _say_alone(self) -> None:
+        """Say which stages nothing will be known of, for the strategy without them is not in the comparison."""
+        names = [plan.name for plan in self.plans]
+        stages = {plan.name: {*plan.stages, *plan.after} for plan in self.plans}
+        for name in names:
+            alone = [(s, w) for s, w in table.counterparts(name) if s in stages[name] and w not in names]
+            for stage, without in alone:
+                self.reporter.say(
+                    f"'{name}' without '{without}' beside it: the record cannot say whether '{stage}' helped; "
+                    "to see it, add that to --strategies of compare"
+                )
 
     def _open_tracker(self) -> Tracker:
         tracker, sentence = open_tracker(

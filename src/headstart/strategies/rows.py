@@ -38,6 +38,7 @@ class Strategy:
             backward through everything; 0 = negligible), for the estimate of time.
         gru: whether it means something when the encoder is the GRU.
         learns: whether more labeled texts change what it says of a text, so that ``+self-train`` means something.
+        without: the strategy that it is but for what its name says, which the record compares it with; empty for none.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Strategy:
     cost: float
     gru: bool = True
     learns: bool = True
+    without: str = ""
 
     @property
     def needs_encoder(self) -> bool:
@@ -145,6 +147,7 @@ _ROWS = (
         "thawed from the head down, lower layers at lower rates",
         "ULMFiT, Howard & Ruder 2018",
         3.0,
+        without="full",
     ),
     Strategy("full", full.fit, full.FullConfig, "encoder", "every weight trained", "fine-tuning", 3.0),
     Strategy(
@@ -166,6 +169,7 @@ _ROWS = (
         "SetFit, Tunstall et al. 2022",
         3.0,
         gru=False,
+        without="linear-probe",
     ),
 )
 STRATEGIES: dict[str, Strategy] = {row.name: row for row in _ROWS}

@@ -103,6 +103,19 @@ def parts(name: str) -> tuple[tuple[str, ...], str, tuple[str, ...]]:
     return tuple(words[: max(0, end - 1)]), words[end - 1] if end else "", tuple(words[end:])
 
 
+def counterparts(name: str) -> list[tuple[str, str]]:
+    """Return what a strategy is set beside to see whether its stages helped: each stage, and the name without it.
+
+    ``gradual`` and ``contrastive`` count as stages of ``full`` and ``linear-probe``.
+    """
+    before, base, after = parts(name)
+    words = [*before, base, *after]
+    found = [(w, "+".join(words[:i] + words[i + 1 :])) for i, w in enumerate(words) if i != len(before)]
+    if plainer := STRATEGIES[base].without:
+        found.append((base, "+".join([*before, plainer, *after])))
+    return found
+
+
 def default_names(*, has_encoder: bool, has_source: bool, is_gru: bool) -> list[str]:
     """Return the strategies that make sense for what is there: all of them, and ``source+full`` with a source."""
     names = [
