@@ -107,6 +107,13 @@ _SECTIONS = (
         "python benchmarks/adapt_race.py --json benchmarks/results/adapt_race.json",
     ),
     Section(
+        "adapt_rows",
+        "Short reviews one by one, or joined into blocks",
+        "1,000 reviews, three seeds, the same tokens a step; the loss is that of held-out single texts at the same "
+        "masked positions. Explained in [adaptation.md](adaptation.md).",
+        "python benchmarks/adapt_rows.py --json benchmarks/results/adapt_rows.json",
+    ),
+    Section(
         "adapt_killed",
         "Adaptation, killed at random points",
         "`headstart adapt`, undisturbed and killed three times with `kill -9`.",

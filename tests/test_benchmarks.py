@@ -18,6 +18,7 @@ sys_path = pytest.MonkeyPatch()
 sys_path.syspath_prepend(str(FOLDER))
 import adapt_killed  # noqa: E402
 import adapt_race  # noqa: E402
+import adapt_rows  # noqa: E402
 import common  # noqa: E402
 import cost_growth  # noqa: E402
 import defaults  # noqa: E402
@@ -60,7 +61,7 @@ def comparison(winner: str = "full", **values: float) -> Any:
 
 
 MODULES = (
-    adapt_killed, adapt_race, portuguese_reviews,
+    adapt_killed, adapt_race, adapt_rows, portuguese_reviews,
     film_to_hotel, finance_to_fashion, sst2, same_seed, killed, defaults, page, recipe_race, useful_arithmetic,
     frozen_once, demo_sum, cost_growth, predict_race, predict_memory, predict_killed, export_int8,
     serve_fuzz, serve_load, serve_start,
@@ -397,6 +398,15 @@ def test_claims_of_portuguese_reviews() -> None:
     assert met(tfidf=0.92, scratch_transformer=0.85, full=0.95, adapt_full=0.941) == [True] * 3
     assert met(tfidf=0.94, scratch_transformer=0.88, full=0.95, adapt_full=0.93) == [False] * 3
     assert met(full=0.95, adapt_full=0.96) == [True]
+
+
+def test_claim_about_rows_is_about_the_default_over_all_seeds() -> None:
+    def runs(losses: list[float], seconds: float) -> list[dict[str, Any]]:
+        return [{"losses": [9.0, loss], "seconds": seconds} for loss in losses]
+
+    claims = adapt_rows.claims_of({"texts": runs([2.0, 2.2], 10.0), "blocks": runs([2.1, 2.2], 20.0)})
+    assert [(c.got, c.met) for c in claims] == [("2.1000", True), ("0.50", True)]
+    assert not adapt_rows.claims_of({"texts": runs([2.3], 1.0), "blocks": runs([2.2], 1.0)})[0].met
 
 
 def test_the_race_counts_seconds_to_the_end_of_the_epoch_that_reaches_the_goal() -> None:
