@@ -118,6 +118,15 @@ def test_the_tuned_encoder_is_saved_and_the_cached_features_are_not_those_of_the
     np.testing.assert_allclose(again, fitted.classifier.predict_proba(task.validation), atol=1e-6)
 
 
+def test_sentence_transformers_opens_the_folder_and_gives_the_same_features(tiny_encoder: Path, tmp_path: Path) -> None:
+    library = pytest.importorskip("sentence_transformers")
+    task = tiny_task(encoder=tiny_encoder)
+    fitted = fit_strategy("contrastive", task, steps=5)
+    model_folder.save(fitted.classifier, tmp_path / "m", text=task.text, check=task.train, card={"strategy": "c"})
+    theirs = library.SentenceTransformer(str(tmp_path / "m"), device="cpu").encode(list(task.validation.texts))
+    np.testing.assert_allclose(theirs, fitted.classifier.extractor(task.validation), atol=1e-6)
+
+
 def test_divergence_is_said(tiny_encoder: Path) -> None:
     with pytest.raises(HeadstartError, match="diverged in step"):
         fit_strategy("contrastive", tiny_task(encoder=tiny_encoder), learning_rate=1e30, warmup=0.0)
