@@ -46,6 +46,28 @@ def test_everyone_gets_their_own_answer(requests, max_batch, workers):
     assert sorted(t for b in classifier.batches for t in b) == sorted(t for r in requests for t in r)
 
 
+def test_parts_that_end_out_of_order_are_put_together_in_order():
+    first_may_end = threading.Event()
+
+    class FirstLast(Slow):
+        def score(self, prepared, advance=None):
+            if "0" in prepared.examples.texts:
+                first_may_end.wait(5)
+            return super().score(prepared, advance)
+
+    async def main():
+        found = batcher(workers=2, gather_seconds=0)
+        found.start()
+        texts = ["x" * i for i in range(1, 16)]
+        answer = asyncio.create_task(ask(found, FirstLast(), ["0", *texts]))
+        await asyncio.sleep(0.05)  # everything but the first part has been computed
+        first_may_end.set()
+        np.testing.assert_array_equal(await answer, alone(["0", *texts]))
+        await found.stop()
+
+    asyncio.run(main())
+
+
 def test_requests_share_a_batch():
     classifier = Slow()
 

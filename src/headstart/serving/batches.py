@@ -41,14 +41,25 @@ class _Job:
     examples: Examples
     answer: asyncio.Future[Probabilities]
     taken: int = 0
-    parts: list[Probabilities] = field(default_factory=list)
+    parts: dict[int, Probabilities] = field(default_factory=dict)  # by first row: pieces end in any order
 
     @property
     def left(self) -> int:
         return len(self.examples) - self.taken
 
 
-_Piece = tuple[_Job, Examples]
+@dataclass(frozen=True)
+class _Piece:
+    """Texts of one request that one round computes: those from its row ``first`` on."""
+
+    job: _Job
+    first: int
+    examples: Examples
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+
 _Outcome = Probabilities | Exception
 
 
@@ -137,8 +148,8 @@ class Batcher:
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
 
-        def told(job: _Job, outcome: _Outcome) -> None:
-            loop.call_soon_threadsafe(self._settle, job, outcome)
+        def told(piece: _Piece, outcome: _Outcome) -> None:
+            loop.call_soon_threadsafe(self._settle, piece, outcome)
 
         alone = True
         while True:
@@ -154,7 +165,7 @@ class Batcher:
                 self._idle -= 1
                 await loop.run_in_executor(self._threads, _compute, pieces, told)
                 self._idle += 1
-                self._measure(sum(len(part) for _, part in pieces), time.perf_counter() - began)
+                self._measure(sum(map(len, pieces)), time.perf_counter() - began)
 
     def _take(self) -> list[_Piece]:
         """Take texts of the longest-waiting request and of those for the same classifier, in fair shares.
@@ -171,22 +182,24 @@ class Batcher:
         for others, job in zip(range(len(chosen), 0, -1), sorted(chosen, key=lambda j: j.left), strict=True):
             n = min(job.left, room // others)
             rows = range(job.taken, job.taken + n)
-            pieces.append((job, job.examples if n == len(job.examples) else job.examples.take(rows)))
+            part = job.examples if n == len(job.examples) else job.examples.take(rows)
+            pieces.append(_Piece(job, job.taken, part))
             job.taken += n
             room -= n
         unfinished = [job for job in chosen if job.left]  # behind the others, so that every classifier has its turn
         self._jobs = [job for job in self._jobs if job not in chosen] + unfinished
         return pieces
 
-    def _settle(self, job: _Job, outcome: _Outcome) -> None:
+    def _settle(self, piece: _Piece, outcome: _Outcome) -> None:
+        job = piece.job
         if job.answer.done():
             return
         if isinstance(outcome, Exception):
             job.answer.set_exception(outcome)
             return
-        job.parts.append(outcome)
-        if sum(map(len, job.parts)) == len(job.examples):
-            job.answer.set_result(np.concatenate(job.parts))
+        job.parts[piece.first] = outcome
+        if sum(map(len, job.parts.values())) == len(job.examples):
+            job.answer.set_result(np.concatenate([job.parts[first] for first in sorted(job.parts)]))
 
     def _measure(self, texts: int, seconds: float) -> None:
         each = seconds / texts
@@ -195,27 +208,27 @@ class Batcher:
         self._observe(texts, seconds)
 
 
-def _compute(pieces: Sequence[_Piece], told: Callable[[_Job, _Outcome], None]) -> None:
+def _compute(pieces: Sequence[_Piece], told: Callable[[_Piece, _Outcome], None]) -> None:
     """Compute pieces together; where that fails each alone, so that one bad request spoils no other's answer."""
-    classifier = pieces[0][0].classifier
-    sizes = [len(part) for _, part in pieces]
+    classifier = pieces[0].job.classifier
+    sizes = [len(piece) for piece in pieces]
     owners = np.repeat(np.arange(len(pieces)), sizes)  # (N,)
     left = np.asarray(sizes)
     proba = np.zeros((len(owners), len(classifier.labels)))
     try:
-        prepared = classifier.prepare(_joined([part for _, part in pieces]))
+        prepared = classifier.prepare(_joined([piece.examples for piece in pieces]))
         for rows in _batches(prepared):
             proba[rows] = classifier.score(_part(prepared, rows))
             left -= np.bincount(owners[rows], minlength=len(pieces))
-            for piece in np.unique(owners[rows]):
-                if not left[piece]:
-                    told(pieces[piece][0], proba[owners == piece])
+            for owner in np.unique(owners[rows]):
+                if not left[owner]:
+                    told(pieces[owner], proba[owners == owner])
     except Exception as problem:  # handed to whoever asked
         if len(pieces) == 1:
-            told(pieces[0][0], problem)
+            told(pieces[0], problem)
             return
-        for piece in np.flatnonzero(left).tolist():
-            _compute([pieces[piece]], told)
+        for owner in np.flatnonzero(left).tolist():
+            _compute([pieces[owner]], told)
 
 
 def _batches(prepared: Prepared) -> Iterable[Rows]:
