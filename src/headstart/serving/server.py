@@ -25,8 +25,11 @@ def listener(settings: ServingSettings) -> socket.socket:
     """
     bound = None
     try:
-        family, _, _, _, address = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0]
-        bound = socket.socket(family, socket.SOCK_STREAM)
+        where = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
+        family, kind, protocol, _, address = where[0]
+        # asyncio sends without delay (TCP_NODELAY) only on sockets that are said to be TCP; on others the body of
+        # every answer waits 40 ms for the client to acknowledge its head.
+        bound = socket.socket(family, kind, protocol)
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(address)
     except OSError as problem:
@@ -94,7 +97,7 @@ def serve(
             for entry, now in zip(wanted, served, strict=True)
             if entry.alias is not None
         ]
-        app = create_app(shelf, settings, followers=followers, metrics=metrics, workers=count)
+        app = create_app(shelf, settings, followers=followers, metrics=metrics, workers=count + 1)
         host, port = bound.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         names = ", ".join(f"{s.name} (version {s.version})" for s in served)

@@ -11,6 +11,7 @@ import collections
 import contextlib
 import itertools
 import multiprocessing
+import os
 import queue
 import signal
 import weakref
@@ -202,6 +203,7 @@ def work(pipe: Connection, threads: int, open_model: Open) -> None:
     from headstart.models.runtime import keep_freed_memory
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal; the first one decides
+    os.nice(5)
     torch.set_num_threads(threads)
     keep_freed_memory()
     classifiers: dict[int, Classifier] = {}
