@@ -16,6 +16,7 @@ from torch import nn
 from headstart import catalog
 from headstart.data.labels import Labels
 from headstart.errors import ModelError, did_you_mean
+from headstart.models.attention import use_products
 from headstart.models.checkpoint import (
     check_folder,
     loading,
@@ -245,7 +246,7 @@ def load_weights(kind: Any, folder: Path | str, config: Any) -> tuple[Any, dict[
         ignore_mismatched_sizes=True,
         output_loading_info=True,
     )
-    return model, dict(info)
+    return use_products(model), dict(info)
 
 
 def load_classifier(
@@ -292,7 +293,7 @@ def new_classifier(config: Any, labels: Labels, *, seed: int) -> Any:
     kind = _classifier_class(config)
     with seeded(seed):
         model = kind.from_config(config) if hasattr(kind, "from_config") else kind(config)
-    return model.float()
+    return use_products(model.float())
 
 
 def head_parameters(model: Any) -> list[str]:

@@ -17,7 +17,7 @@ from headstart.models import batching
 from headstart.models.batching import TextSettings, Tokens
 from headstart.models.classifier import Advance
 from headstart.models.prefix import Prefix, most_layers, states_folder
-from headstart.models.runtime import Runtime
+from headstart.models.runtime import Runtime, ready_to_score
 from headstart.models.store import TextStore, content_keys
 from headstart.records import fingerprint
 
@@ -132,8 +132,8 @@ class FeatureExtractor:
     def of_tokens(self, tokens: Tokens, advance: Advance | None = None) -> Features:
         """Return features (N, D), float32, computed in batches of similar length; the cache is not asked."""
         out = np.zeros((len(tokens), self.width), dtype=np.float32)
-        self.body.eval().to(self.runtime.device)
-        with torch.inference_mode(), self.runtime.autocast():
+        ready_to_score(self.body, self.runtime.device)
+        with torch.no_grad(), self.runtime.autocast():  # in inference mode autocast would cast weights at every batch
             for rows in batching.scoring_batches(tokens.lengths):
                 batch = batching.collate(tokens, rows, self.tokenizer, self.runtime.device)
                 out[rows] = self.answers(batch).float().cpu().numpy()

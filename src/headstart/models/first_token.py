@@ -14,7 +14,8 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
+
+from headstart.models.attention import attend
 
 # Architectures with BERT's layer, whose sequence-classification head reads position 0.
 _FIRST_TOKEN_HEADS = frozenset({"bert", "roberta", "xlm-roberta", "camembert", "electra"})
@@ -94,14 +95,14 @@ def _states(
     def heads(x: torch.Tensor) -> torch.Tensor:  # (B, T, D) -> (B, H, T, D / H)
         return x.view(*x.shape[:-1], -1, attention.attention_head_size).transpose(1, 2)
 
-    context = nn.functional.scaled_dot_product_attention(
+    context = attend(
         heads(attention.query(asking)),
         heads(attention.key(hidden)),
         heads(attention.value(hidden)),
         # Every token of a text may look at the same tokens.
-        attn_mask=None if attention_mask is None else attention_mask[:, :, :1],
-        dropout_p=attention.dropout.p if layer.training else 0.0,
-        scale=attention.scaling,
+        None if attention_mask is None else attention_mask[:, :, :1],
+        attention.scaling,
+        dropout=attention.dropout.p if layer.training else 0.0,
     )  # (B, H, K, D / H)
     merged = context.transpose(1, 2).flatten(2)  # (B, K, D)
     state: torch.Tensor = layer.feed_forward_chunk(layer.attention.output(merged, asking))

@@ -17,7 +17,7 @@ from headstart.models.checkpoint import quiet_transformers
 from headstart.models.classifier import Advance, Prepared, Probabilities, softmax
 from headstart.models.encoders import load_classifier, load_tokenizer
 from headstart.models.first_token import use_first_token_only
-from headstart.models.runtime import Runtime, with_products_in_bfloat16
+from headstart.models.runtime import Runtime, ready_to_score, with_products_in_bfloat16
 from headstart.models.store import content_keys
 
 if TYPE_CHECKING:
@@ -84,8 +84,8 @@ class NetworkClassifier:
     def logits(self, tokens: Tokens, advance: Advance | None = None) -> npt.NDArray[np.float32]:
         """Return logits (N, C), computed in batches of similar length."""
         out = np.zeros((len(tokens), len(self.labels)), dtype=np.float32)
-        self._scoring.eval().to(self.runtime.device)
-        with torch.inference_mode(), self.runtime.autocast():
+        ready_to_score(self._scoring, self.runtime.device)
+        with torch.no_grad(), self.runtime.autocast():  # in inference mode autocast would cast weights at every batch
             for rows in batching.scoring_batches(tokens.lengths):
                 batch = batching.collate(tokens, rows, self.tokenizer, self.runtime.device)
                 out[rows] = self.answers(batch).float().cpu().numpy()

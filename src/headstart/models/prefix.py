@@ -23,7 +23,7 @@ from headstart.models.batching import TextSettings, Tokens, collate, scoring_bat
 from headstart.models.cache import cache_limit
 from headstart.models.classifier import Advance
 from headstart.models.encoders import layer_list
-from headstart.models.runtime import Runtime
+from headstart.models.runtime import Runtime, ready_to_score
 from headstart.models.store import TextStore
 from headstart.records import fingerprint
 
@@ -148,12 +148,12 @@ class Prefix:
     def _compute(self, tokens: Tokens, advance: Advance | None) -> list[Any]:
         network = self.network
         _, layers = layer_list(network.model)
-        model = network.model.eval().to(network.runtime.device)
+        model = ready_to_score(network.model, network.runtime.device)
         left = network.tokenizer.padding_side == "left"
         out: list[Any] = [None] * len(tokens)
         hook = layers[self.depth].register_forward_pre_hook(_stop, with_kwargs=True)
         try:
-            with torch.inference_mode(), network.runtime.autocast():
+            with torch.no_grad(), network.runtime.autocast():
                 for rows in scoring_batches(tokens.lengths):
                     batch = collate(tokens, rows, network.tokenizer, network.runtime.device)
                     states = _states_of(model, batch).float().cpu().numpy().astype(self._type)  # (B, T, D)
@@ -198,7 +198,7 @@ class Prefix:
     def _answers(self, tokens: Tokens) -> torch.Tensor:
         network = self.network
         network.model.eval()
-        with torch.inference_mode(), network.runtime.autocast():
+        with torch.no_grad(), network.runtime.autocast():
             rows = np.arange(len(tokens))
             return network.answers(collate(tokens, rows, network.tokenizer, network.runtime.device)).float()
 

@@ -69,5 +69,5 @@ def use_byte_dropout(model: nn.Module, seed: int) -> np.random.SFC64 | None:
     for module in list(model.modules()):
         for name, child in list(module.named_children()):
             if isinstance(child, ByteDropout) or (type(child) is nn.Dropout and child.p < 1):
-                setattr(module, name, ByteDropout(child.p, source))
+                setattr(module, name, ByteDropout(child.p, source).train(child.training))
     return source

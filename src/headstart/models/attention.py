@@ -1,0 +1,144 @@
+"""Attention as plain batched products where those are faster than the fused kernel.
+
+torch's fused attention for processors is written for long sequences in float32. In bfloat16 its backward pass takes 3
+to 5 times as long as the two products and the softmax that it fuses, and its forward pass twice as long for texts of 30
+tokens (docs/performance.md). So bfloat16 on a processor is computed here, everything else by torch.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+NAME = "headstart"
+# Scores computed at once, (texts, heads, T, T): more of them fall out of the processor's cache.
+_MOST_SCORES = 1_200_000
+_MASKED = -1e9  # finite, so that a row with nothing to look at is no division by zero
+
+
+def attend(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor | None,
+    scale: float,
+    *,
+    dropout: float = 0.0,
+) -> torch.Tensor:
+    """Return softmax(scale Q K' + mask) V (Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, equation 1).
+
+    Args:
+        query: (B, H, Q, D).
+        key: (B, H, K, D).
+        value: (B, H, K, D).
+        mask: broadcastable to (B, 1, Q, K): boolean (True: may be looked at) or added to the scores; or None.
+        scale: of the scores.
+        dropout: share of probabilities (0-1) that is dropped.
+
+    Returns:
+        Contexts (B, H, Q, D).
+    """
+    if query.dtype is not torch.bfloat16 or query.device.type != "cpu" or dropout:
+        return nn.functional.scaled_dot_product_attention(
+            query, key, value, attn_mask=mask, scale=scale, dropout_p=dropout
+        )
+    found: torch.Tensor = _Products.apply(query, key, value, _added(mask, query, key), scale)
+    return found
+
+
+def use_products(model: Any) -> Any:
+    """Let the attention of a transformers model be computed by `attend`, in place; return the model.
+
+    Architectures that compute attention in their own way (DeBERTa, MPNet, XLNet) are left alone.
+    """
+    from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+    from transformers.modeling_utils import AttentionInterface
+
+    config = getattr(model, "config", None)
+    if getattr(config, "_attn_implementation", None) == "sdpa" and getattr(model, "_supports_attention_backend", False):
+        AttentionInterface.register(NAME, _forward)
+        AttentionMaskInterface.register(NAME, sdpa_mask)
+        model.set_attn_implementation(NAME)
+    return model
+
+
+def _forward(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    is_causal: bool | None = None,
+    **others: Any,
+) -> tuple[torch.Tensor, None]:
+    """Do what transformers' `sdpa_attention_forward` does; contexts come out as (B, T, H, D)."""
+    causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
+    plain = (
+        query.shape[1] == key.shape[1]
+        and others.get("position_bias") is None
+        and not (causal and attention_mask is None)
+    )
+    if not plain or dropout or query.dtype is not torch.bfloat16:
+        from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+        found: tuple[torch.Tensor, None] = sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, is_causal=is_causal, **others
+        )
+        return found
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    return attend(query, key, value, attention_mask, scale).transpose(1, 2).contiguous(), None
+
+
+def _added(mask: torch.Tensor | None, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
+    """Return a mask as float32 numbers to add to scores, (B, 1, Q or 1, K)."""
+    if mask is None:
+        return torch.zeros(len(query), 1, 1, key.shape[2])
+    if mask.dtype is torch.bool:
+        mask = torch.zeros(mask.shape).masked_fill_(~mask, _MASKED)
+    return mask.float().expand(len(query), -1, -1, -1)
+
+
+class _Products(torch.autograd.Function):
+    """Two products with a softmax in float32 between them, a few texts at a time; the probabilities are kept."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor, scale: float
+    ) -> torch.Tensor:
+        ctx.scale, ctx.at_once = scale, max(1, _MOST_SCORES // (query.shape[1] * query.shape[2] * key.shape[2]))
+        contexts, kept = [], []
+        for some in _slices(len(query), ctx.at_once):
+            q, k, v = _flat(query[some]), _flat(key[some]), _flat(value[some])  # (b * H, Q or K, D)
+            scores = torch.bmm(q, k.transpose(1, 2)).view(*query[some].shape[:-1], -1)  # (b, H, Q, K)
+            scores = torch.add(mask[some], scores, alpha=scale)  # float32
+            p = torch.softmax(scores, dim=-1).to(query.dtype).flatten(0, 1)
+            contexts.append(torch.bmm(p, v).view(query[some].shape))
+            kept.append(p)
+        ctx.save_for_backward(query, key, value, *kept)
+        return contexts[0] if len(contexts) == 1 else torch.cat(contexts)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        query, key, value, *kept = ctx.saved_tensors
+        found: list[list[torch.Tensor]] = []
+        for some, p in zip(_slices(len(query), ctx.at_once), kept, strict=True):
+            q, k, v, g = _flat(query[some]), _flat(key[some]), _flat(value[some]), _flat(grads[0][some])
+            dp = torch.bmm(g, v.transpose(1, 2))  # (b * H, Q, K)
+            ds = torch._softmax_backward_data(dp, p, -1, p.dtype).mul_(ctx.scale)
+            three = torch.bmm(ds, k), torch.bmm(ds.transpose(1, 2), q), torch.bmm(p.transpose(1, 2), g)
+            found.append([d.view(x[some].shape) for d, x in zip(three, (query, key, value), strict=True)])
+        parts = [torch.cat(d) if len(d) > 1 else d[0] for d in zip(*found, strict=True)]
+        return (*parts, None, None)
+
+
+def _slices(texts: int, at_once: int) -> list[slice]:
+    return [slice(start, start + at_once) for start in range(0, texts, at_once)]
+
+
+def _flat(x: torch.Tensor) -> torch.Tensor:
+    """(b, H, T, D) to (b * H, T, D)."""
+    return x.reshape(-1, *x.shape[2:])
