@@ -246,6 +246,10 @@ def load_weights(kind: Any, folder: Path | str, config: Any) -> tuple[Any, dict[
         ignore_mismatched_sizes=True,
         output_loading_info=True,
     )
+    # In a mapped file tensors begin at any address, and the last digit of a product depends on that: copies begin where
+    # those of a network in training do, so that a reloaded one gives the same numbers.
+    for parameter in model.parameters():
+        parameter.data = parameter.data.clone()
     return use_products(model), dict(info)
 
 
