@@ -7,6 +7,7 @@ import datetime
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +21,7 @@ import headstart
 from headstart.cli.reporting import LineReporter
 from headstart.experiment.comparison import Comparison
 from headstart.experiment.config import read_yaml
-from headstart.models.runtime import keep_freed_memory
+from headstart.models.runtime import choose_runtime, keep_freed_memory
 from headstart.records import hardware, read_json, stable, versions, write_json
 from headstart.report.leaderboard import ordered
 from headstart.report.render import render_table
@@ -109,6 +110,7 @@ def run_example(file: str, options: argparse.Namespace, **changes: Any) -> Compa
     values = read_yaml(EXAMPLES / file)
     values |= {key: value for key, value in changes.items() if value is not None}
     values |= {"out": options.out, "tracking": False}
+    shutil.rmtree(options.out, ignore_errors=True)  # a finished comparison there would be taken for this one
     if options.threads is not None:
         values["threads"] = options.threads
     data = values.pop("data")
@@ -173,9 +175,12 @@ def comparison_result(comparison: Comparison) -> dict[str, Any]:
 
 
 def finish(name: str, options: argparse.Namespace, claims: Sequence[Claim], figures: Mapping[str, Any]) -> int:
-    """Print claims, write the result file, and return the exit code: 1 if a claim is not met."""
+    """Print claims, the processor and its product rates, write the result file; return 1 if a claim is not met."""
+    machine = hardware()
+    rates = figures.get("product_rates") or choose_runtime().product_rates
     for claim in claims:
         print(f"{'met    ' if claim.met else 'NOT MET'}  {claim.claim}: {claim.got} (bound {claim.bound})")
+    print(f"{machine['processor']}, {machine['cores']} cores; products of (1024, 384, 1536) in GFLOP/s: {rates}")
     if options.json is not None:
         result = {
             "benchmark": name,
@@ -183,7 +188,8 @@ def finish(name: str, options: argparse.Namespace, claims: Sequence[Claim], figu
             "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
             "claims": [asdict(claim) for claim in claims],
             **figures,
-            "machine": hardware(),
+            "product_rates": rates,
+            "machine": machine,
             "versions": versions(),
         }
         write_json(options.json, result)

@@ -38,7 +38,7 @@ def main() -> int:
         found = measure(options, labeled=4 * options.labeled, strategies=STRATEGIES[:count])
         rows.append({"of": "strategies", "times": count, **found})
     plot(rows, options.plot or Path(options.out) / "cost_growth.png")
-    return finish("cost_growth", options, claims_of(rows), {"table": rows})
+    return finish("cost_growth", options, claims_of(rows), {"growth": rows})
 
 
 def claims_of(rows: list[dict[str, Any]]) -> list[Claim]:

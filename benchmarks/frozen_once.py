@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import shutil
 import statistics
 import sys
 import tempfile
@@ -30,6 +31,8 @@ from headstart.experiment.setup import set_up
 from headstart.strategies import table
 from headstart.strategies.task import Task
 
+_ROUNDS = 3
+
 
 def main() -> int:
     parser = new_parser(__doc__, out="frozen_once")
@@ -39,6 +42,7 @@ def main() -> int:
     parser.add_argument("--epochs", type=int, default=4, metavar="N", help="epochs that are timed (%(default)s)")
     options = parser.parse_args()
     out = options.out
+    shutil.rmtree(out, ignore_errors=True)
     with tempfile.TemporaryDirectory() as cache:
         os.environ["HEADSTART_CACHE"] = cache
         passes = []
@@ -51,12 +55,14 @@ def main() -> int:
                     threads=options.threads, tracking=False, out=options.out,
                 )  # fmt: skip
             passes.append(round(sum(seen) / sum(rows_of(comparison)), 4))
-        epochs = {name: epoch_seconds(name, options) for name in ("partial", "full")}
+        rounds = [{n: epoch_seconds(n, options) for n in ("partial", "full")} for _ in range(_ROUNDS)]
+    epochs = {n: {k: statistics.median(r[n][k] for r in rounds) for k in ("first", "later")} for n in rounds[0]}
     figures = {
         "passes": {"first comparison": passes[0], "second comparison": passes[1]},
         "seconds_of_heads": {r["name"]: r["seconds_fit"] for r in comparison.record["strategies"]},
         "epoch_seconds": epochs,
-        "partial_over_full": round(epochs["partial"]["later"] / epochs["full"]["later"], 3),
+        "partial_over_full": round(statistics.median(r["partial"]["later"] / r["full"]["later"] for r in rounds), 3),
+        "rounds": rounds,
     }
     options.out = out
     return finish("frozen_once", options, claims_of(figures), figures)

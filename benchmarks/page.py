@@ -141,6 +141,12 @@ _SECTIONS = (
         "python benchmarks/recipe_race.py --json benchmarks/results/recipe_race.json",
     ),
     Section(
+        "precision_noise",
+        "bfloat16 against float32",
+        "Accuracy of `full` in both precisions, five seeds, against what another seed changes.",
+        "python benchmarks/precision_noise.py --json benchmarks/results/precision_noise.json",
+    ),
+    Section(
         "useful_arithmetic",
         "Useful arithmetic",
         "Arithmetic that cannot be avoided, over the processor's rate of matrix products measured in the same run.",
@@ -274,6 +280,9 @@ def _result_parts(result: Result) -> list[str]:
     if result.get("table"):
         parts.append(_scores(result["table"]))
         parts.append(f"Winner by validation: `{result['winner']}`.{_ties(result['ties'])}")
+    if result.get("growth"):
+        parts.append(_growth(result["growth"]))
+        parts.append("![seconds and memory over texts, length and strategies](cost_growth.png)")
     if result.get("against"):
         parts.append(_leads(result["against"]))
     if result.get("kills"):
@@ -305,6 +314,19 @@ def _scores(rows: Sequence[Result]) -> str:
     return markdown(names, cells)
 
 
+def _growth(rows: Sequence[Result]) -> str:
+    cells = [
+        [
+            row["of"],
+            *(str(row[name]) for name in ("times", "texts", "tokens", "strategies")),
+            seconds(row["seconds_fit"]),
+            size(row["peak_memory_bytes"]),
+        ]
+        for row in rows
+    ]
+    return markdown(["grown", "times", "texts", "tokens at most", "strategies", "seconds to fit", "peak memory"], cells)
+
+
 def _interval(ends: Sequence[float | None]) -> str:
     value, low, high = ends
     if value is None:
@@ -334,7 +356,8 @@ def _kills(result: Result) -> str:
 
 def _machine(result: Result) -> str:
     machine, used = result["machine"], result.get("runtime") or {}
-    rates = ", ".join(f"{name} {rate:.0f}" for name, rate in (used.get("product_rates") or {}).items())
+    measured_rates = used.get("product_rates") or result.get("product_rates") or {}
+    rates = ", ".join(f"{name} {rate:.0f}" for name, rate in measured_rates.items())
     arithmetic = f"; {used['precision']}, {used['threads']} threads" if used else ""
     measured = f"; matrix products measured at GFLOP/s: {rates}" if rates else ""
     names = ("python", "headstart", "torch", "transformers")

@@ -32,6 +32,7 @@ import killed  # noqa: E402
 import mlflow_versions  # noqa: E402
 import page  # noqa: E402
 import portuguese_reviews  # noqa: E402
+import precision_noise  # noqa: E402
 import predict_killed  # noqa: E402
 import predict_memory  # noqa: E402
 import predict_race  # noqa: E402
@@ -65,7 +66,7 @@ MODULES = (
     film_to_hotel, finance_to_fashion, sst2, same_seed, killed, defaults, page, recipe_race, useful_arithmetic,
     frozen_once, demo_sum, cost_growth, predict_race, predict_memory, predict_killed, export_int8,
     serve_fuzz, serve_load, serve_start,
-    hotel_few_labels, setfit_race, mlflow_versions,
+    hotel_few_labels, setfit_race, mlflow_versions, precision_noise,
 )  # fmt: skip
 
 
@@ -215,8 +216,20 @@ def test_demo_and_growth_claims(tmp_path: Path) -> None:
     rows += [{"of": "strategies", "times": 1, "seconds_fit": 1.0, "peak_memory_bytes": 10**9}]
     cost_growth.plot(rows, tmp_path / "plot.png")
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
+    assert "| strategies | 1 | 100 | 32 | 2 | 1.0s | 1.0GB |" in page._growth(
+        [{**rows[-1], "texts": 100, "tokens": 32, "strategies": 2}]
+    )
     rows[2]["seconds_fit"] = 60.0
     assert not cost_growth.claims_of(rows)[0].met
+
+
+def test_precisions_are_compared_with_the_spread_of_the_seeds() -> None:
+    float32 = [{"accuracy": a} for a in (0.70, 0.74, 0.72)]
+    near = precision_noise.summary({"float32": float32, "bfloat16": [{"accuracy": a} for a in (0.71, 0.73, 0.72)]})
+    assert near["spread"] == pytest.approx(0.02, abs=1e-4)  # numpy: std([.70, .74, .72], ddof=1)
+    assert all(c.met for c in precision_noise.claims_of(near))
+    far = precision_noise.summary({"float32": float32, "bfloat16": [{"accuracy": a} for a in (0.61, 0.63, 0.62)]})
+    assert not any(c.met for c in precision_noise.claims_of(far))
 
 
 def test_sst2_speed_counts_refits_and_the_goal_needs_both() -> None:
@@ -226,8 +239,10 @@ def test_sst2_speed_counts_refits_and_the_goal_needs_both() -> None:
     figures = sst2.speed(found)
     assert figures["samples"] == 100 * 2 + 120 * 2
     assert figures["samples_per_second"] == 44.0
-    assert [c.met for c in sst2.claims_of(found, figures)] == [True, True]
-    assert [c.met for c in sst2.claims_of(found, figures | {"seconds": 439.0})] == [True, False]
+    assert [c.met for c in sst2.claims_of(found, figures)] == [True, False, True]
+    fast = figures | {"samples_per_second": 451.0}
+    assert [c.met for c in sst2.claims_of(found, fast)] == [True, True, True]
+    assert [c.met for c in sst2.claims_of(found, fast | {"seconds": 439.0})] == [True, True, False]
 
 
 def test_settings_of_a_flag_keep_those_of_the_example() -> None:

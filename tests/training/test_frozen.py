@@ -17,6 +17,7 @@ from headstart.models import cache
 from headstart.models.encoders import layer_list, load_classifier, load_tokenizer
 from headstart.models.network import NetworkClassifier
 from headstart.models.prefix import Prefix, frozen_depth
+from headstart.models.runtime import Runtime
 from headstart.models.store import content_keys
 from headstart.strategies.features import extractor_of
 from headstart.training import frozen
@@ -201,10 +202,35 @@ def test_layers_thawed_in_the_end_are_not_left_out_of_scoring(tiny_encoder: Path
     np.testing.assert_allclose(fitted.classifier.predict_proba(held), exact, atol=1e-6)
 
 
-def test_cold_equals_warm_bit_for_bit(tiny_encoder: Path, tmp_path: Path) -> None:
-    task = tiny_task(encoder=tiny_encoder, cache=tmp_path)
+def test_in_bfloat16_features_are_those_of_the_whole_encoder_whatever_ran_before(
+    tiny_encoder: Path, tmp_path: Path
+) -> None:
+    task = tiny_task(encoder=tiny_encoder, cache=tmp_path, runtime=Runtime(precision="bfloat16"))
+    held = tiny_task(n=30).validation
+    alone = extractor_of(replace(task, cache=None))(held)
+    fit_strategy("partial", task, epochs=1).classifier.predict_proba(held)  # leaves rounded states behind
+    np.testing.assert_array_equal(extractor_of(task)(held), alone)
+
+
+def test_states_are_written_part_by_part(tiny_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    classifier, examples = network(tiny_encoder), tiny_task(n=9).train
+    tokens, keys = classifier.tokenize(examples), content_keys(examples)
+    whole = prefix_of(classifier).with_states(tokens, keys)
+    monkeypatch.setattr("headstart.models.prefix._MOST_BYTES", 3 * int(tokens.lengths.max()) * 32 * 4)
+    parts = prefix_of(classifier, tmp_path).with_states(tokens, keys)
+    assert len(list(tmp_path.rglob("*.safetensors"))) > 1
+    assert whole.states is not None
+    assert parts.states is not None
+    for one, other in zip(whole.states, parts.states, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_cold_equals_warm_bit_for_bit(precision: Any, tiny_encoder: Path, tmp_path: Path) -> None:
+    runtime = Runtime(precision=precision)
+    task = tiny_task(encoder=tiny_encoder, cache=tmp_path, runtime=runtime)
     cold, warm = (fit_strategy("partial", task, epochs=3) for _ in range(2))
-    memory = fit_strategy("partial", tiny_task(encoder=tiny_encoder), epochs=3)
+    memory = fit_strategy("partial", tiny_task(encoder=tiny_encoder, runtime=runtime), epochs=3)
     assert [e.kind for e in cache.entries(tmp_path)] == ["states"] * 3  # probe, train, validation
     for other in (warm, memory):
         assert cold.epochs == other.epochs

@@ -15,6 +15,8 @@ from torch import nn
 NAME = "headstart"
 # Scores computed at once, (texts, heads, T, T): more of them fall out of the processor's cache.
 _MOST_SCORES = 1_200_000
+# Scores of one text, (heads, T, T): beyond them the fused kernel, which never holds them all, is as fast.
+_MOST_SCORES_OF_A_TEXT = 4_000_000
 _MASKED = -1e9  # finite, so that a row with nothing to look at is no division by zero
 
 
@@ -40,7 +42,8 @@ def attend(
     Returns:
         Contexts (B, H, Q, D).
     """
-    if query.dtype is not torch.bfloat16 or query.device.type != "cpu" or dropout:
+    many = query.shape[1] * query.shape[2] * key.shape[2] > _MOST_SCORES_OF_A_TEXT
+    if many or dropout or query.dtype is not torch.bfloat16 or query.device.type != "cpu":
         return nn.functional.scaled_dot_product_attention(
             query, key, value, attn_mask=mask, scale=scale, dropout_p=dropout
         )
@@ -110,15 +113,17 @@ class _Products(torch.autograd.Function):
         ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor, scale: float
     ) -> torch.Tensor:
         ctx.scale, ctx.at_once = scale, max(1, _MOST_SCORES // (query.shape[1] * query.shape[2] * key.shape[2]))
-        contexts, kept = [], []
+        contexts, kept, trained = [], [], any(ctx.needs_input_grad)
         for some in _slices(len(query), ctx.at_once):
             q, k, v = _flat(query[some]), _flat(key[some]), _flat(value[some])  # (b * H, Q or K, D)
             scores = torch.bmm(q, k.transpose(1, 2)).view(*query[some].shape[:-1], -1)  # (b, H, Q, K)
             scores = torch.add(mask[some], scores, alpha=scale)  # float32
             p = torch.softmax(scores, dim=-1).to(query.dtype).flatten(0, 1)
             contexts.append(torch.bmm(p, v).view(query[some].shape))
-            kept.append(p)
-        ctx.save_for_backward(query, key, value, *kept)
+            if trained:
+                kept.append(p)
+        if trained:
+            ctx.save_for_backward(query, key, value, *kept)
         return contexts[0] if len(contexts) == 1 else torch.cat(contexts)
 
     @staticmethod

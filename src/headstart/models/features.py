@@ -59,6 +59,7 @@ class FeatureExtractor:
         self.key = key
         self.cache = cache
         self.spared = 0.0
+        self._ready: Any = None
         self._prefixes: dict[int, Prefix] = {}  # by depth; opened once, because opening reads every key
 
     @property
@@ -103,8 +104,11 @@ class FeatureExtractor:
             return self.of_tokens(given, advance), prefix.store.seconds(keys)
 
     def _stored_states(self, keys: Sequence[bytes]) -> Prefix | None:
-        """Return the most layers whose states are stored for every text: left there by a network partly frozen."""
-        if self.cache is None or self.key is None or self.layer != -1:
+        """Return the most layers whose states are stored for every text: left there by a network partly frozen.
+
+        In bfloat16 states are stored rounded, and features from them would differ from those of the whole encoder.
+        """
+        if self.cache is None or self.key is None or self.layer != -1 or self.runtime.precision != "float32":
             return None
         for depth in range(most_layers(self.body), 0, -1):
             if depth not in self._prefixes:
@@ -122,8 +126,8 @@ class FeatureExtractor:
         return TextStore(folder, self.width, np.float32)
 
     def _settings(self, key: str) -> str:
-        arithmetic = f"{self.runtime.device} {self.runtime.precision} {torch.get_num_threads()}"
-        return fingerprint([key, f"{self.text.max_length} {self.text.truncate} {self.layer} {arithmetic}"])
+        about = f"{self.text.max_length} {self.text.truncate} {self.layer} {self.runtime.arithmetic()}"
+        return fingerprint([key, about])
 
     def tokenize(self, examples: Examples) -> Tokens:
         """Tokenize and cut to the maximum length."""
@@ -132,11 +136,11 @@ class FeatureExtractor:
     def of_tokens(self, tokens: Tokens, advance: Advance | None = None) -> Features:
         """Return features (N, D), float32, computed in batches of similar length; the cache is not asked."""
         out = np.zeros((len(tokens), self.width), dtype=np.float32)
-        ready_to_score(self.body, self.runtime.device)
-        with torch.no_grad(), self.runtime.autocast():  # in inference mode autocast would cast weights at every batch
+        body = self._ready or ready_to_score(self.body, self.runtime)
+        with torch.inference_mode(), self.runtime.autocast():
             for rows in batching.scoring_batches(tokens.lengths):
                 batch = batching.collate(tokens, rows, self.tokenizer, self.runtime.device)
-                out[rows] = self.answers(batch).float().cpu().numpy()
+                out[rows] = self._pooled(body, batch).float().cpu().numpy()
                 if advance is not None:
                     advance(len(rows))
         return out
@@ -147,10 +151,17 @@ class FeatureExtractor:
         Raises:
             ConfigError: the encoder has no such layer.
         """
+        return self._pooled(self.body, batch)
+
+    def keep_weights(self) -> None:
+        """Say that the weights change no more: what scoring needs is then made once, and one text alone is fast."""
+        self._ready = ready_to_score(self.body, self.runtime)
+
+    def _pooled(self, body: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         if self.layer == -1:
-            states: torch.Tensor = self.body(**batch).last_hidden_state
+            states: torch.Tensor = body(**batch).last_hidden_state
         else:
-            every = self.body(**batch, output_hidden_states=True).hidden_states
+            every = body(**batch, output_hidden_states=True).hidden_states
             if every is None or not -len(every) <= self.layer < len(every):
                 known = 0 if every is None else len(every)
                 raise ConfigError(f"layer {self.layer} is not there: this encoder has states 0 to {known - 1}")

@@ -201,6 +201,7 @@ class FrozenClassifier:
     kind = "frozen"
 
     def __init__(self, extractor: FeatureExtractor, head: Head, labels: Labels) -> None:
+        extractor.keep_weights()
         self.extractor = extractor
         self.head = head
         self.labels = labels

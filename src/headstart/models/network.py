@@ -17,7 +17,7 @@ from headstart.models.checkpoint import quiet_transformers
 from headstart.models.classifier import Advance, Prepared, Probabilities, softmax
 from headstart.models.encoders import load_classifier, load_tokenizer
 from headstart.models.first_token import use_first_token_only
-from headstart.models.runtime import Runtime, ready_to_score, with_products_in_bfloat16
+from headstart.models.runtime import Runtime, ready_to_score
 from headstart.models.store import content_keys
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class NetworkClassifier:
     def __init__(self, model: Any, tokenizer: Any, labels: Labels, text: TextSettings, runtime: Runtime) -> None:
         use_first_token_only(model)
         self.model = model
-        self._scoring = model
+        self._ready: Any = None
         self.tokenizer = tokenizer
         self.labels = labels
         self.text = text
@@ -70,7 +70,7 @@ class NetworkClassifier:
         if advance is not None:
             advance(len(keys) - len(missing))
         with prefix.left_out():
-            return softmax(self.logits(given))
+            return softmax(self._logits(ready_to_score(self.model, self.runtime), given))
 
     def prepare(self, examples: Examples) -> Prepared:
         """Tokenize."""
@@ -83,20 +83,26 @@ class NetworkClassifier:
 
     def logits(self, tokens: Tokens, advance: Advance | None = None) -> npt.NDArray[np.float32]:
         """Return logits (N, C), computed in batches of similar length."""
+        return self._logits(self._ready or ready_to_score(self.model, self.runtime), tokens, advance)
+
+    def _logits(self, network: Any, tokens: Tokens, advance: Advance | None = None) -> npt.NDArray[np.float32]:
         out = np.zeros((len(tokens), len(self.labels)), dtype=np.float32)
-        ready_to_score(self._scoring, self.runtime.device)
-        with torch.no_grad(), self.runtime.autocast():  # in inference mode autocast would cast weights at every batch
+        with torch.inference_mode(), self.runtime.autocast():
             for rows in batching.scoring_batches(tokens.lengths):
                 batch = batching.collate(tokens, rows, self.tokenizer, self.runtime.device)
-                out[rows] = self.answers(batch).float().cpu().numpy()
+                out[rows] = network(**batch).logits.float().cpu().numpy()
                 if advance is not None:
                     advance(len(rows))
         return out
 
     def answers(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         """Return logits (B, C) of one padded batch."""
-        logits: torch.Tensor = self._scoring(**batch).logits
+        logits: torch.Tensor = self.model(**batch).logits
         return logits
+
+    def keep_weights(self) -> None:
+        """Say that the weights change no more: what scoring needs is then made once, and one text alone is fast."""
+        self._ready = ready_to_score(self.model, self.runtime)
 
     def parameters(self) -> int:
         """Return the number of all parameters."""
@@ -116,7 +122,6 @@ class NetworkClassifier:
     ) -> NetworkClassifier:
         """Read what `write` wrote."""
         model, _fresh = load_classifier(folder, labels, seed=0, keep_head=True)
-        made = cls(model.eval(), load_tokenizer(folder), labels, text, runtime)
-        if runtime.precision == "bfloat16":
-            made._scoring = with_products_in_bfloat16(model)
+        made = cls(model, load_tokenizer(folder), labels, text, runtime)
+        made.keep_weights()
         return made

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -31,6 +32,7 @@ from headstart.records import fingerprint
 _STACKED = frozenset({"bert", "roberta", "xlm-roberta", "camembert", "electra", "distilbert"})
 _PROBED_TEXTS = 4
 _SAME_ANSWERS = 0.02
+_MOST_BYTES = 256 << 20  # of states held in memory before they are written
 
 
 class Network(Protocol):
@@ -138,22 +140,27 @@ class Prefix:
             keys: of the N texts, from `content_keys`.
             advance: told how many texts were computed.
         """
-        rows = self.store.missing(keys)
-        if rows:
+        for rows in self._parts(self.store.missing(keys), tokens.lengths):
             start = time.perf_counter()
-            found = self._compute(tokens.take(np.asarray(rows)), advance)
+            found = self._compute(tokens.take(rows), advance)
             self.store.add([keys[r] for r in rows], found, time.perf_counter() - start)
         return replace(tokens, states=tuple(self.store[key] for key in keys))
+
+    def _parts(self, rows: Sequence[int], lengths: npt.NDArray[np.int64]) -> list[npt.NDArray[np.int64]]:
+        """Cut rows into parts whose states fill a few hundred megabytes at most: each is written before the next."""
+        found = np.asarray(rows, dtype=np.int64)
+        size = np.cumsum(lengths[found]) * self.store.width * np.dtype(self._type).itemsize
+        return [p for p in np.split(found, np.flatnonzero(np.diff(size // _MOST_BYTES)) + 1) if len(p)]
 
     def _compute(self, tokens: Tokens, advance: Advance | None) -> list[Any]:
         network = self.network
         _, layers = layer_list(network.model)
-        model = ready_to_score(network.model, network.runtime.device)
         left = network.tokenizer.padding_side == "left"
         out: list[Any] = [None] * len(tokens)
         hook = layers[self.depth].register_forward_pre_hook(_stop, with_kwargs=True)
         try:
-            with torch.no_grad(), network.runtime.autocast():
+            model = ready_to_score(network.model, network.runtime)
+            with torch.inference_mode(), network.runtime.autocast():
                 for rows in scoring_batches(tokens.lengths):
                     batch = collate(tokens, rows, network.tokenizer, network.runtime.device)
                     states = _states_of(model, batch).float().cpu().numpy().astype(self._type)  # (B, T, D)
@@ -198,16 +205,16 @@ class Prefix:
     def _answers(self, tokens: Tokens) -> torch.Tensor:
         network = self.network
         network.model.eval()
-        with torch.no_grad(), network.runtime.autocast():
+        with torch.inference_mode(), network.runtime.autocast():
             rows = np.arange(len(tokens))
             return network.answers(collate(tokens, rows, network.tokenizer, network.runtime.device)).float()
 
 
 def states_folder(network: Network, depth: int, *, key: str, cache: Path) -> Path:
     """Return where the states that leave the lowest ``depth`` layers of weights ``key`` are kept."""
-    text, runtime = network.text, network.runtime
-    about = f"{text.max_length} {text.truncate} {depth} {runtime.device} {runtime.precision}"
-    return cache / "states" / fingerprint([key, f"{about} {torch.get_num_threads()}"])
+    text = network.text
+    about = f"{text.max_length} {text.truncate} {depth} {network.runtime.arithmetic()}"
+    return cache / "states" / fingerprint([key, about])
 
 
 def _stop(_: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> None:

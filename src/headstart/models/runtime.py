@@ -22,6 +22,9 @@ PRECISIONS: tuple[str, ...] = ("auto", "float32", "bfloat16")
 # A product of the shape a 384-wide encoder's feed-forward layer has: (rows, in, out).
 _PROBE_SHAPE = (1024, 384, 1536)
 _PROBE_SECONDS = 0.15
+_PROBE_AT_ONCE = 50
+# Counts changes of how numbers are computed, so that what was stored before one is not taken for what is computed now.
+_ARITHMETIC = 2
 # Autocast adds casts around every product, so a small lead in products alone does not pay.
 _WORTHWHILE = 1.5
 
@@ -39,6 +42,10 @@ class Runtime:
     device: str = "cpu"
     precision: Precision = "float32"
     product_rates: dict[str, float] = field(default_factory=dict)
+
+    def arithmetic(self) -> str:
+        """Return everything about the arithmetic that stored numbers depend on, in words."""
+        return f"{self.device} {self.precision} {torch.get_num_threads()} torch {torch.__version__} {_ARITHMETIC}"
 
     @contextlib.contextmanager
     def autocast(self) -> Iterator[None]:
@@ -92,17 +99,21 @@ def _product_rate(device: str, kind: str) -> float:
         for _ in range(3):  # first calls choose kernels
             torch.nn.functional.linear(a, b)
         _synchronize(device)
+        # Elsewhere than on a processor a call returns at once, and waiting for each would measure the waiting.
+        at_once = 1 if torch.device(device).type == "cpu" else _PROBE_AT_ONCE
         count, start = 0, time.perf_counter()
         while (seconds := time.perf_counter() - start) < _PROBE_SECONDS:
-            torch.nn.functional.linear(a, b)
+            for _ in range(at_once):
+                torch.nn.functional.linear(a, b)
             _synchronize(device)
-            count += 1
+            count += at_once
     return 2.0 * rows * width_in * width_out * count / seconds / 1e9
 
 
 def _synchronize(device: str) -> None:
-    if torch.device(device).type == "cuda":
-        torch.cuda.synchronize()
+    kind = torch.device(device).type
+    if kind != "cpu":
+        getattr(torch, kind).synchronize()
 
 
 def with_products_in_bfloat16(model: nn.Module) -> nn.Module:
@@ -119,16 +130,14 @@ def with_products_in_bfloat16(model: nn.Module) -> nn.Module:
     return copy.deepcopy(model, shared)
 
 
-def ready_to_score(model: nn.Module, device: str) -> nn.Module:
-    """Return a network in evaluation mode on a device, which for one that is there already costs nothing.
+def ready_to_score(model: nn.Module, runtime: Runtime) -> nn.Module:
+    """Return what a network scores with: itself, or in bfloat16 a copy whose weights are cast once.
 
-    `eval` and `to` walk through every module: for one text they would take as long as a layer of MiniLM.
+    The network is put into evaluation mode and onto the device, in place. For one text all this takes longer than a
+    layer of MiniLM: whoever scores with weights that no longer change keeps what is returned.
     """
-    if model.training:
-        model.eval()
-    if next(model.parameters()).device != torch.device(device):
-        model.to(device)
-    return model
+    model.eval().to(runtime.device)
+    return with_products_in_bfloat16(model) if runtime.precision == "bfloat16" else model
 
 
 @contextlib.contextmanager

@@ -69,6 +69,7 @@ def fine_tune(
         classifier.prefix = frozen.kept()
     if finish is not None:
         finish(classifier)
+    classifier.keep_weights()
     return Fitted(classifier, history.validation, trained, history.epochs, names, notes)
 
 

@@ -58,12 +58,12 @@ class ByteDropout(nn.Module):
 def use_byte_dropout(model: nn.Module, seed: int) -> np.random.SFC64 | None:
     """Replace every ``nn.Dropout`` inside ``model``, in place, and seed those replaced before anew.
 
-    A GPU's own dropout is left alone.
+    Elsewhere than on a processor its own dropout is left alone.
 
     Returns:
-        The source of random bytes that all of them share; None on a GPU.
+        The source of random bytes that all of them share; None where nothing was replaced.
     """
-    if any(p.is_cuda for p in model.parameters()):
+    if any(p.device.type != "cpu" for p in model.parameters()):
         return None
     source = np.random.SFC64(seed)
     for module in list(model.modules()):
