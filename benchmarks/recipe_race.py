@@ -44,6 +44,9 @@ def main() -> int:
             if side != "recipe_bfloat16" or (pair < options.pairs and has_bfloat16(runs["ours"][0])):
                 runs[side].append(run_apart(__file__, options, side, seed=pair, names=("train", "score")))
     figures = summary(runs, options.pairs)
+    for precision in ("float32", "bf16"):
+        print(f"ratios to the recipe in {precision}, pair by pair: {figures[f'ratios_{precision}']}")
+    print(f"at the product rate alone the ratio to the recipe in float32 would be {figures['floor_float32']}")
     return finish("recipe_race", options, claims_of(figures), figures)
 
 
@@ -67,6 +70,7 @@ def summary(runs: dict[str, list[dict[str, Any]]], pairs: int) -> dict[str, Any]
         "ratios_bf16": ratios("recipe_bfloat16"),
         "accuracy": accuracy,
         "product_rates": runs["ours"][0]["product_rates"],
+        "floor_float32": floor(runs, pairs),
         "precision": runs["ours"][0]["precision"],
         "peak_memory_ratio": round(
             statistics.median(r["peak_memory_bytes"] for r in runs["ours"])
@@ -75,6 +79,12 @@ def summary(runs: dict[str, list[dict[str, Any]]], pairs: int) -> dict[str, Any]
         ),
         "runs": runs,
     }
+
+
+def floor(runs: dict[str, list[dict[str, Any]]], pairs: int) -> float:
+    """Return the ratio that the same useful arithmetic would have at the best product rate, with nothing beside it."""
+    least = statistics.median(r["useful_gflop"] / max(r["product_rates"].values()) for r in runs["ours"][:pairs])
+    return round(statistics.median(r["seconds"] for r in runs["recipe_float32"][:pairs]) / least, 2)
 
 
 def claims_of(figures: dict[str, Any]) -> list[Claim]:
@@ -184,6 +194,7 @@ def ours(data: dict[str, Any], options: argparse.Namespace) -> dict[str, Any]:
     from headstart.models.runtime import choose_runtime, keep_freed_memory
     from headstart.strategies import table
     from headstart.strategies.task import Task
+    from useful_arithmetic import matrix_parameters
 
     keep_freed_memory()  # as the command line does
     encoder = find_encoder("minilm")
@@ -196,7 +207,9 @@ def ours(data: dict[str, Any], options: argparse.Namespace) -> dict[str, Any]:
     fitted = table.fit(plan, task, table.config_for(plan, {"full": values}))
     seconds = time.perf_counter() - start
     last = fitted.epochs[-1]["validation_accuracy"]
+    tokens = [int(fitted.classifier.tokenize(part).lengths.sum()) for part in (train, score)]
     return {
+        "useful_gflop": round((6 * tokens[0] + 2 * tokens[1]) * EPOCHS * matrix_parameters(fitted.classifier) / 1e9, 1),
         "seconds": round(seconds, 3),
         "accuracy": last,
         "epochs": len(fitted.epochs),

@@ -15,12 +15,13 @@ import time
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from common import Claim, at_least, finish, new_parser
+from common import Claim, at_least, finish, new_parser, shared_data, shared_encoder
 from headstart.data.examples import Examples
 from headstart.data.labels import Labels
-from headstart.models.batching import TextSettings, training_batches
-from headstart.models.encoders import find_encoder
+from headstart.models.batching import TextSettings, step_pieces, tokenize, training_batches
+from headstart.models.encoders import find_encoder, load_tokenizer
 from headstart.models.network import NetworkClassifier
 from headstart.models.runtime import Runtime, choose_runtime, keep_freed_memory
 from headstart.strategies.fine_tuning import pretrained
@@ -28,6 +29,8 @@ from headstart.strategies.task import Task
 from headstart.training.data import Data
 from headstart.training.loop import TrainingConfig, train
 from recipe_race import BATCH, LENGTH, texts
+
+_TEXTS_OF_A_SET = 480
 
 
 def main() -> int:
@@ -41,20 +44,24 @@ def main() -> int:
 
         torch.set_num_threads(options.threads)
     rounds = [measure(options.texts) for _ in range(options.rounds)]
-    figures = {
-        key: statistics.median(r[key] for r in rounds)
-        for key in ("share_training", "share_scoring", "training_gflops", "scoring_gflops", "product_rate", "padding")
-    }
+    keys = ("share_training", "share_scoring", "training_gflops", "scoring_gflops", "product_rate")
+    figures: dict[str, Any] = {key: statistics.median(r[key] for r in rounds) for key in keys}
+    figures["padding"] = {"film-snippets": rounds[0]["padding"], **padding_of_sets()}
     return finish("useful_arithmetic", options, claims_of(figures), {**figures, "rounds": rounds})
 
 
 def claims_of(figures: dict[str, Any]) -> list[Claim]:
     """Return what must show."""
-    padding = figures["padding"]
+    name, padding = max(figures["padding"].items(), key=lambda item: item[1])
     return [
         at_least("useful share of the product rate while training", figures["share_training"], 0.40),
         at_least("useful share of the product rate while scoring", figures["share_scoring"], 0.65),
-        Claim("padding, as a share of all tokens computed", "<= 0.05", f"{padding:.4f}", padding <= 0.05),
+        Claim(
+            f"padding, as a share of all tokens computed while training, the worst set ({name})",
+            "<= 0.05",
+            f"{padding:.4f}",
+            padding <= 0.05,
+        ),
     ]
 
 
@@ -100,10 +107,24 @@ def matrix_parameters(classifier: NetworkClassifier) -> int:
     return sum(p.numel() for p in layers.parameters() if p.ndim == 2)
 
 
-def padding(lengths: Any) -> float:
+def padding_of_sets() -> dict[str, float]:
+    """Return the padding of each shared set: 480 of its texts (600 labels), in steps of 16 as `full` has by default."""
+    tokenizers = {folder: load_tokenizer(folder) for folder in (find_encoder("minilm").folder, shared_encoder())}
+    minilm, portuguese = tokenizers.values()
+    found = {}
+    for file in sorted(shared_data("sst2_train.parquet").parent.glob("*.parquet")):
+        texts_of_set = pd.read_parquet(file)["text"].sample(_TEXTS_OF_A_SET, random_state=0).tolist()
+        tokenizer = portuguese if file.stem == "reviews_pt" else minilm
+        tokens = tokenize(tokenizer, Examples.of(texts_of_set), TextSettings(LENGTH))
+        found[file.stem] = round(padding(tokens.lengths, TrainingConfig().batch_size), 4)
+    return found
+
+
+def padding(lengths: Any, batch_size: int = BATCH) -> float:
     """Return the share of an epoch's tokens that is padding."""
-    batches = training_batches(lengths, BATCH, np.random.default_rng(0))
-    computed = sum(len(rows) * int(lengths[rows].max()) for rows in batches)
+    batches = training_batches(lengths, batch_size, np.random.default_rng(0))
+    pieces = [piece for rows in batches for piece in step_pieces(rows, lengths, TrainingConfig().step_tokens)]
+    computed = sum(len(rows) * int(lengths[rows].max()) for rows in pieces)
     return 1 - int(lengths.sum()) / computed
 
 

@@ -157,7 +157,9 @@ def test_claims_of_fashion() -> None:
 
 def test_race_takes_the_median_of_the_pairs_and_the_mean_of_the_seeds() -> None:
     def runs(seconds: list[float], accuracy: float, memory: int) -> list[dict[str, Any]]:
-        own = {"accuracy": accuracy, "peak_memory_bytes": memory, "product_rates": {}, "precision": "bfloat16"}
+        rates = {"float32": 50.0, "bfloat16": 100.0}
+        own = {"accuracy": accuracy, "peak_memory_bytes": memory, "product_rates": rates, "precision": "bfloat16"}
+        own["useful_gflop"] = 300.0
         return [{"seconds": s, **own} for s in seconds]
 
     found = recipe_race.summary(
@@ -170,6 +172,7 @@ def test_race_takes_the_median_of_the_pairs_and_the_mean_of_the_seeds() -> None:
     )
     assert (found["ratio_float32"], found["ratios_float32"]) == (10.0, [10.0, 9.0, 16.0])
     assert found["ratio_bf16"] == 3.0
+    assert found["floor_float32"] == 30.0  # 90 s over 300 GFLOP at 100 GFLOP/s
     assert [c.met for c in recipe_race.claims_of(found)] == [True, True, False, True]
     found["accuracy"]["ours"] = 0.796
     assert all(c.met for c in recipe_race.claims_of(found))
@@ -178,6 +181,7 @@ def test_race_takes_the_median_of_the_pairs_and_the_mean_of_the_seeds() -> None:
 def test_race_without_bfloat16_products_says_so() -> None:
     rates = {"float32": 300.0, "bfloat16": 60.0}
     own = {"accuracy": 0.8, "peak_memory_bytes": 900, "product_rates": rates, "precision": "float32"}
+    own["useful_gflop"] = 300.0
     runs = {"ours": [{"seconds": 10, **own}] * 2, "recipe_float32": [{"seconds": 40, **own}] * 2, "recipe_bfloat16": []}
     found = recipe_race.summary(runs, pairs=1)
     assert not recipe_race.has_bfloat16(runs["ours"][0])
@@ -188,9 +192,10 @@ def test_race_without_bfloat16_products_says_so() -> None:
 def test_padding_and_useful_claims() -> None:
     assert useful_arithmetic.padding(np.full(640, 10)) == 0
     assert 0 < useful_arithmetic.padding(np.arange(1, 641)) < 0.05
-    good = {"share_training": 0.41, "share_scoring": 0.66, "padding": 0.04}
+    good = {"share_training": 0.41, "share_scoring": 0.66, "padding": {"a": 0.04, "b": 0.01}}
     assert all(c.met for c in useful_arithmetic.claims_of(good))
-    assert not any(c.met for c in useful_arithmetic.claims_of({k: v / 2 for k, v in good.items()})[:2])
+    bad = {"share_training": 0.2, "share_scoring": 0.3, "padding": {"a": 0.04, "b": 0.051}}
+    assert not any(c.met for c in useful_arithmetic.claims_of(bad))
 
 
 def test_encoder_passes_are_counted(tiny_encoder: Path) -> None:

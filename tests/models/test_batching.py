@@ -22,6 +22,7 @@ from headstart.models.batching import (
     collate,
     scoring_batches,
     split_by_tokens,
+    step_pieces,
     tokenize,
     training_batches,
 )
@@ -101,6 +102,23 @@ def test_scoring_batches_are_the_cheapest_of_all_cuts(lengths: list[int], tokens
     found = [array[rows].tolist() for rows in scoring_batches(array, tokens, call_tokens=call)]
     assert all(len(piece) == 1 or size <= tokens for piece, size in zip(found, padded(found), strict=True))
     assert sum(padded(found)) + call * len(found) == cheapest
+
+
+@settings(max_examples=50, deadline=None)
+@given(lengths_of_texts, st.integers(1, 300))
+def test_pieces_of_a_step_hold_its_rows_and_less_padding(lengths: np.ndarray, tokens: int) -> None:
+    rows = np.random.default_rng(0).permutation(len(lengths))[: 1 + len(lengths) // 2]
+    pieces = list(step_pieces(rows, lengths, tokens))
+    assert sorted(np.concatenate(pieces).tolist()) == sorted(rows.tolist())
+    padded = [len(piece) * int(lengths[piece].max()) for piece in pieces]
+    assert all(len(piece) == 1 or size <= tokens for piece, size in zip(pieces, padded, strict=True))
+    assert sum(padded) <= len(rows) * lengths[rows].max()
+
+
+def test_a_step_of_nearly_one_length_stays_whole() -> None:
+    lengths = np.array([30] * 15 + [32, 128])
+    assert [sorted(p.tolist()) for p in step_pieces(np.arange(16), lengths, 4096)] == [list(range(16))]
+    assert [len(p) for p in step_pieces(np.arange(17), lengths, 4096)] == [1, 16]
 
 
 def test_nothing_to_batch() -> None:

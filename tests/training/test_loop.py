@@ -14,7 +14,7 @@ from torch import nn
 
 from conftest import fit_strategy, tiny_task
 from headstart.errors import ConfigError
-from headstart.models.batching import split_by_tokens, tokenize
+from headstart.models.batching import split_by_tokens, step_pieces, tokenize
 from headstart.models.encoders import load_classifier, load_tokenizer
 from headstart.models.network import NetworkClassifier
 from headstart.training.data import Data
@@ -50,7 +50,7 @@ def test_a_divided_step_equals_the_undivided(
     whole = TrainingConfig(epochs=1, batch_size=12, step_tokens=1 << 20, learning_rate=1e-3)
     divided = whole.model_copy(update={"step_tokens": step_tokens})
     lengths = tokenize(load_tokenizer(tiny_encoder), task.train, task.text).lengths
-    assert len(list(split_by_tokens(np.arange(12), lengths, step_tokens))) > 1
+    assert len(list(step_pieces(np.arange(12), lengths, step_tokens))) > 1
     first, history = fit(task, whole, held=False, class_weights=class_weights)
     second, divided_history = fit(task, divided, held=False, class_weights=class_weights)
     assert divided_history.epochs[0]["train_loss"] == pytest.approx(history.epochs[0]["train_loss"], abs=1e-5)

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 
 from headstart.errors import ConfigError, HeadstartError
-from headstart.models.batching import Rows, collate, split_by_tokens, training_batches
+from headstart.models.batching import Rows, collate, split_by_tokens, step_pieces, training_batches
 from headstart.models.classifier import Advance, Probabilities, softmax
 from headstart.models.network import NetworkClassifier
 from headstart.models.runtime import seeded
@@ -83,8 +83,8 @@ def train(
 ) -> History:
     """Train the parameters that require a gradient, in place; the best epoch's weights are left in the network.
 
-    A step is always ``batch_size`` texts; over ``step_tokens`` it is computed in pieces whose gradients are
-    weighted by size, which equals the undivided step. Frozen modules run in evaluation mode.
+    A step is always ``batch_size`` texts; over ``step_tokens``, or where that saves padding, it is computed in pieces
+    whose gradients are weighted by size, which equals the undivided step. Frozen modules run in evaluation mode.
 
     Args:
         classifier: network, tokenizer and runtime.
@@ -213,6 +213,9 @@ class _Step:
         device = classifier.runtime.device
         self.weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32).to(device)
         self.optimizer = Optimizer(classifier.model, weight_decay=config.weight_decay, layered=layered)
+        # Batch norm is told of the texts of a piece only: pieces are made where there is no room for the whole.
+        normed = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in classifier.model.modules())
+        self.split = split_by_tokens if normed else step_pieces
         self.planned, self.done = 1, 0
 
     def plan(self, steps: int) -> None:
@@ -223,7 +226,7 @@ class _Step:
         """Move the weights by one step over the given rows of ``data``; return their mean loss."""
         rate = self.config.learning_rate * self.config.slope(self.done, self.planned)
         weight = self._weight(rows)
-        pieces = split_by_tokens(rows, self.lengths, self.config.step_tokens)
+        pieces = self.split(rows, self.lengths, self.config.step_tokens)
         loss = sum(self._piece(piece, data, weight) for piece in pieces)
         self.optimizer.step(rate, self.config.max_grad_norm)
         self.done += 1
