@@ -341,10 +341,20 @@ def test_decoder_only_encoders_predict_the_next_token(tmp_path: Path) -> None:
     AutoModel.from_pretrained(str(tmp_path / "out"))
 
 
+def test_copies_of_a_text_are_on_one_side() -> None:
+    texts = [*TEXTS, *(f" {text}\n" for text in TEXTS), *TEXTS[:50]]
+    train, held = hold_out(texts, 0.2, 0)
+    assert len(train) + len(held) == len(texts)
+    assert not {text.strip() for text in train} & {text.strip() for text in held}
+    assert len({text.strip() for text in held}) == round(0.2 * len(set(TEXTS)))
+    with pytest.raises(DataError, match="at least 2 different texts are needed to adapt to; got 1"):
+        hold_out(["one", "one ", "one"], 0.2, 0)
+
+
 def test_what_cannot_be_adapted_is_said(tiny_encoder: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="at least 2"):
         adapted(tiny_encoder, tmp_path / "out", ["one"])
-    with pytest.raises(DataError, match="no words"):
+    with pytest.raises(DataError, match="at least 2 different"):
         adapted(tiny_encoder, tmp_path / "out", ["", "  ", "\n"])
     with pytest.raises(DataError, match="no words"):
         adapted(tiny_encoder, tmp_path / "out", ["qqq zzz", "xyzzy", "plugh"])  # unknown, so never masked

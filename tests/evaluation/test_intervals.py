@@ -10,6 +10,7 @@ import pytest
 
 from headstart.errors import ConfigError, DataError
 from headstart.evaluation import METRICS, evaluate, intervals, is_tie, paired_difference, score
+from headstart.evaluation.holm import holm_differences
 
 
 def fits(n=200, seeds=3, classes=3, skill=1.0, seed=0):
@@ -163,6 +164,39 @@ def test_pairing_narrows_the_interval():
     paired = paired_difference("accuracy", y, a, b, resamples=300)
     alone = evaluate(y, a, "abc", resamples=300).metrics["accuracy"]
     assert paired["high"] - paired["low"] < (alone.high - alone.low) / 2
+
+
+def seeds_that_waver(n=400, seeds=3):
+    """Labels and two sides: seeds of very different skill, and the same ones with thirty rows of each put right."""
+    rng = np.random.default_rng(5)
+    y = rng.integers(0, 2, n)
+    sides = np.full((2, seeds, n, 2), 0.2)
+    for s in range(seeds):
+        right = rng.random(n) < 0.6 + 0.15 * s
+        better = right.copy()
+        better[rng.choice(np.flatnonzero(~right), 30, replace=False)] = True
+        for side, correct in zip(sides, (better, right), strict=True):
+            side[s, np.arange(n), np.where(correct, y, 1 - y)] = 0.8
+    return y, sides[0], sides[1]
+
+
+def test_seeds_of_both_sides_are_drawn_as_pairs_as_a_bare_loop_does():
+    y, a, b = seeds_that_waver()
+    right = [(side.argmax(axis=2) == y).astype(float) for side in (a, b)]
+    rng = np.random.default_rng(99)
+    drawn = []
+    for _ in range(4000):
+        rows, seeds = rng.integers(0, len(y), len(y)), rng.integers(0, len(a), len(a))
+        drawn.append(np.mean([right[0][s][rows].mean() - right[1][s][rows].mean() for s in seeds]))
+    found = paired_difference("accuracy", y, a, b, resamples=4000)
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    assert found["value"] == pytest.approx(30 / len(y))
+    assert found["low"] == pytest.approx(low, abs=0.003)
+    assert found["high"] == pytest.approx(high, abs=0.003)
+    apart = paired_difference("accuracy", y, a, b[[0, 1, 2, 0, 1, 2]], resamples=1000)  # other seeds: luck of both
+    assert apart["high"] - apart["low"] > 3 * (high - low)
+    holm = holm_differences("accuracy", y, {"a": a}, b, resamples=4000)["a"]
+    assert (holm["low"], holm["high"]) == (found["low"], found["high"])
 
 
 def test_an_undefined_difference_is_a_tie():

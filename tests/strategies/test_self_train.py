@@ -27,18 +27,22 @@ def with_pool(task: Task, n: int = 60, seed: int = 9) -> Task:
 
 
 class Spy:
-    """A strategy that notes what it was given; the k-th fit gives validation probability ``sure[k]`` of the truth."""
+    """A strategy that notes what it was given.
 
-    def __init__(self, *sure: float, pool: float = 0.99) -> None:
-        self.sure, self.pool = list(sure), pool
+    The k-th fit is right on a share ``right[k]`` of the validation texts, and ``sure[k]`` of all it says.
+    """
+
+    def __init__(self, *right: float, sure: tuple[float, ...] = (0.8,), pool: float = 0.99) -> None:
+        self.right, self.sure, self.pool = right, sure, pool
         self.given: list[tuple[Task, Any]] = []
 
     def __call__(self, task: Task, config: Any) -> Fitted:
-        sure = self.sure[min(len(self.given), len(self.sure) - 1)]
+        right, sure = (values[min(len(self.given), len(values) - 1)] for values in (self.right, self.sure))
         self.given.append((task, config))
-        C = len(task.labels)
-        validation = np.full((len(task.validation), C), (1 - sure) / (C - 1))
-        validation[np.arange(len(task.validation)), task.validation.y] = sure
+        C, N = len(task.labels), len(task.validation)
+        said = np.where(np.arange(N) < round(right * N), task.validation.y, (task.validation.y + 1) % C)
+        validation = np.full((N, C), (1 - sure) / (C - 1))
+        validation[np.arange(N), said] = sure
         return Fitted(_Alternating(C, self.pool), validation, 1, notes={"fit": len(self.given)})  # type: ignore[arg-type]
 
 
@@ -59,14 +63,16 @@ def run(spy: Spy, task: Task, **settings: Any) -> Fitted:
 
 def test_rounds_grow_are_balanced_and_recorded() -> None:
     task = with_pool(tiny_task(n=20, n_validation=30), 100)
-    spy = Spy(0.7, 0.8, 0.85, 0.9)
+    spy = Spy(0.7, 0.8, 0.9)
     found = run(spy, task, rounds=2, confidence=0.5, growth=1.0).notes["self_train"]
     assert [r["added"] for r in found["rounds"]] == [{"negative": 10, "positive": 10}, {"negative": 20, "positive": 20}]
     assert [r["kept"] for r in found["rounds"]] == [True, True]
     losses = [found["first"]["validation_log_loss"], *(r["validation_log_loss"] for r in found["rounds"])]
-    assert losses == pytest.approx([-np.log(0.7), -np.log(0.8), -np.log(0.85)])
-    # 30 texts, all right with 0.85: Platt's target 31/32 asks for odds of 31, log(31) / log(0.85 / 0.15) = 1 / T.
-    assert found["temperature"] == pytest.approx(np.log(0.85 / 0.15) / np.log(31), rel=1e-6)
+    # Of 30 texts a share is right, and all are said with 0.8: Platt's targets are met by a probability of their mean.
+    shares = np.array([0.7, 0.8, 0.9])
+    said = (shares * 31 + (1 - shares)) / 32
+    assert losses == pytest.approx(-(shares * np.log(said) + (1 - shares) * np.log(1 - said)), rel=1e-6)
+    assert found["temperature"] == pytest.approx(np.log(0.8 / 0.2) / np.log(said[2] / (1 - said[2])), rel=1e-6)
     assert [len(t.train) for t, _ in spy.given] == [20, 40, 60, 60]  # the last is the refit
 
 
@@ -80,6 +86,20 @@ def test_ends_when_validation_gets_no_better_and_keeps_what_was_better() -> None
     assert refit_config.refit
 
 
+def test_rounds_are_judged_at_their_own_temperature() -> None:
+    """The second fit is right more often and far too sure: its raw log loss is the worse one."""
+    task = with_pool(tiny_task(n=20, n_validation=30), 100)
+    found = run(Spy(0.7, 0.8, sure=(0.7, 0.9999)), task, rounds=1, confidence=0.5).notes["self_train"]
+    assert [r["kept"] for r in found["rounds"]] == [True]
+    same = run(Spy(0.8, 0.8, sure=(0.99, 0.8)), task, rounds=1, confidence=0.5).notes["self_train"]
+    assert same["rounds"][0]["validation_log_loss"] == pytest.approx(same["first"]["validation_log_loss"], rel=1e-6)
+
+
+def test_more_than_one_round_unless_validation_ends_it() -> None:
+    found = run(Spy(0.6, 0.7, 0.8, 0.9), with_pool(tiny_task(n=20, n_validation=30), 200)).notes["self_train"]
+    assert [r["kept"] for r in found["rounds"]] == [True, True, True]
+
+
 def test_no_confident_text_of_a_class_ends_it() -> None:
     task = with_pool(tiny_task(n=20, n_validation=10), 100)
     spy = Spy(0.7, pool=0.51)
@@ -88,7 +108,7 @@ def test_no_confident_text_of_a_class_ends_it() -> None:
 
 
 def test_a_model_that_has_seen_validation_never_labels_the_pool() -> None:
-    spy = Spy(0.7, 0.8, 0.85)
+    spy = Spy(0.7, 0.8, 0.9)
     run(spy, with_pool(tiny_task(n=20, n_validation=10)), rounds=2, confidence=0.5)
     *rounds, (_, last) = spy.given
     assert [config.refit for _, config in rounds] == [False] * 3
@@ -146,9 +166,28 @@ def test_the_surest_of_each_class_are_taken_where_none_is_confident() -> None:
     task = with_pool(tiny_task(n=20), 6)
     proba = np.array([[0.55, 0.45], [0.57, 0.43], [0.51, 0.49], [0.4, 0.6], [0.35, 0.65], [0.45, 0.55]])
     assert task.unlabeled is not None
-    found = confident(proba, task.unlabeled, task, SelfTrainConfig(surest=0.5), 1)
+    found = confident(proba, task.unlabeled, task, SelfTrainConfig(surest=0.5, least_confidence=0.5), 1)
     assert [task.unlabeled.texts.index(text) for text in found.texts] == [0, 1, 3, 4]
     assert not len(confident(proba, task.unlabeled, task, SelfTrainConfig(surest=0.0), 1))
+
+
+def test_the_surest_are_not_taken_where_they_are_hardly_sure() -> None:
+    task = with_pool(tiny_task(n=20), 6)
+    proba = np.array([[0.55, 0.45], [0.75, 0.25], [0.71, 0.29], [0.4, 0.6], [0.28, 0.72], [0.25, 0.75]])
+    assert task.unlabeled is not None
+    found = confident(proba, task.unlabeled, task, SelfTrainConfig(), 1)
+    assert [task.unlabeled.texts.index(text) for text in found.texts] == [1, 2, 4, 5]
+    assert not len(confident(np.full((6, 2), 0.5), task.unlabeled, task, SelfTrainConfig(), 1))
+
+
+def test_a_class_that_is_never_predicted_does_not_end_it() -> None:
+    task = with_pool(tiny_task(n=30, values=("a", "b", "c")), 60)
+    assert task.unlabeled is not None
+    half = len(task.unlabeled) // 2
+    proba = np.repeat(np.array([[0.96, 0.02, 0.02], [0.02, 0.02, 0.96]]), [half - 3, len(task.unlabeled) - half + 3], 0)
+    found = confident(proba, task.unlabeled, task, SelfTrainConfig(), 1)
+    assert np.bincount(found.y, minlength=3).tolist() == [half - 3, 0, half - 3]
+    assert not len(confident(proba[:, [0, 1, 1]][: half - 3], task.unlabeled, task, SelfTrainConfig(), 1))
 
 
 def test_a_class_without_training_texts_does_not_stop_it() -> None:

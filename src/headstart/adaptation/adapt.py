@@ -14,6 +14,7 @@ from headstart.adaptation.corpus import read_rows
 from headstart.adaptation.language_model import load_language_model
 from headstart.adaptation.loop import Adaptation, phases_of
 from headstart.adaptation.state import StateStore
+from headstart.data.rows import text_keys
 from headstart.errors import DataError, ModelError
 from headstart.models.classifier import Advance
 from headstart.models.encoders import Encoder
@@ -21,7 +22,7 @@ from headstart.models.runtime import Runtime
 from headstart.records import fingerprint, fingerprint_json, read_json, versions, whole_folder, write_json
 
 CARD = "adaptation.json"
-_RECIPE = 2  # counted up when training changes, so that older cached encoders are not taken for new ones
+_RECIPE = 3  # counted up when training changes, so that older cached encoders are not taken for new ones
 _FEWEST_TEXTS = 2
 _DEFAULT_LENGTH, _DEFAULT_BLOCK = 256, 128
 _HELD_OUT = 3  # a stream of chance
@@ -161,17 +162,20 @@ def state_folder(folder: Path) -> Path:
 
 
 def hold_out(texts: Sequence[str], share: float, seed: int) -> tuple[list[str], list[str]]:
-    """Return texts to train on and texts that only measure the loss, each in the given order.
+    """Return texts to train on and texts that only measure the loss, each in the given order; all copies on one side.
 
     Raises:
-        DataError: there are too few.
+        DataError: there are too few different ones.
     """
-    if len(texts) < _FEWEST_TEXTS:
-        raise DataError(f"there are {len(texts)} texts to adapt to; at least {_FEWEST_TEXTS} are needed")
-    count = min(max(1, round(share * len(texts))), _MOST_HELD_OUT, len(texts) - 1)
-    rows = np.random.default_rng([seed, _HELD_OUT]).permutation(len(texts))[:count]
-    held = set(rows.tolist())
-    return [t for i, t in enumerate(texts) if i not in held], [t for i, t in enumerate(texts) if i in held]
+    keys = text_keys(texts, None)
+    different = list(dict.fromkeys(keys))
+    if len(different) < _FEWEST_TEXTS:
+        raise DataError(f"at least {_FEWEST_TEXTS} different texts are needed to adapt to; got {len(different)}")
+    count = min(max(1, round(share * len(different))), _MOST_HELD_OUT, len(different) - 1)
+    drawn = np.random.default_rng([seed, _HELD_OUT]).permutation(len(different))[:count]
+    held = {different[i] for i in drawn}
+    pairs = list(zip(texts, keys, strict=True))
+    return [text for text, key in pairs if key not in held], [text for text, key in pairs if key in held]
 
 
 def _length(encoder: Encoder, config: AdaptConfig) -> int:

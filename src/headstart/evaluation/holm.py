@@ -25,8 +25,9 @@ def holm_differences(
 ) -> dict[str, dict[str, Any]]:
     """Return how much better or worse each of m is than b; all m are tested at once at 5%.
 
-    The bootstrap is that of `paired_difference`; a p-value is twice the smaller share of replicates on one side of 0,
-    one more counted there so that none is 0 (Davison & Hinkley 1997, equation 4.11). Holm tests the k-th smallest at
+    The bootstrap is that of `paired_difference`, with seeds as pairs where both sides have the same. A p-value is
+    twice the smaller share of replicates on one side of 0, one more counted there so that none is 0 (Davison & Hinkley
+    1997, equation 4.11). Holm tests the k-th smallest at
     0.05 / (m - k + 1), and its interval is that wide; once one fails, the others are as wide as it. So an interval
     excludes 0 where the adjusted p-value is below 0.05.
 

@@ -116,15 +116,16 @@ def paired_difference(
 ) -> dict[str, Any]:
     """Return how much better or worse a is than b in one metric, with a 95% interval.
 
-    Both sides are scored on the same drawn rows, which takes the luck of the holdout out of the difference. Seeds
-    are drawn for each side by itself: seed 3 of one strategy shares nothing with seed 3 of another but the number
-    (other weights, another order of texts), and the sides may have different numbers of seeds.
+    Both sides are scored on the same drawn rows, which takes the luck of the holdout out of the difference. Sides with
+    equally many seeds have the same ones, and these are drawn as pairs: seed 3 of ``X+self-train`` begins with the very
+    model of seed 3 of ``X``, and strategies that share nothing lose nothing by it. Other numbers of seeds are drawn for
+    each side by itself.
 
     Args:
         metric: a key of `METRICS`.
         y: class indices, shape (N,).
         proba_a: shape (S, N, C).
-        proba_b: shape (T, N, C).
+        proba_b: shape (T, N, C); where T = S, of the same seeds in the same order.
         seed: of the bootstrap.
         resamples: replicates.
 
@@ -144,11 +145,11 @@ def replicated_difference(
 ) -> tuple[float, Floats]:
     """Return a - b and its bootstrap replicates, shape (R,); arguments and errors as in `paired_difference`."""
     metric_named(metric)
-    sides: list[tuple[Floats, Floats]] = []
-    for stream, proba in enumerate((proba_a, proba_b)):
-        labels, values = _checked_seeds(y, proba)
-        sides.append(_one_metric(metric, labels, values, seed, resamples, stream))
-    (point_a, replicates_a), (point_b, replicates_b) = sides
+    labels, a = _checked_seeds(y, proba_a)
+    _labels, b = _checked_seeds(y, proba_b)
+    stream = 0 if len(a) == len(b) else 1  # the same seeds are drawn for both, or others
+    point_a, replicates_a = _one_metric(metric, labels, a, seed, resamples, 0)
+    point_b, replicates_b = _one_metric(metric, labels, b, seed, resamples, stream)
     return float(point_a[0] - point_b[0]), replicates_a - replicates_b
 
 

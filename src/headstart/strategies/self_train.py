@@ -28,17 +28,20 @@ class SelfTrainConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    rounds: int = Field(1, ge=1, description="most rounds after the first fit; ends when validation gets no better")
+    rounds: int = Field(3, ge=1, description="most rounds after the first fit; ends when validation gets no better")
     confidence: float = Field(0.9, gt=0, lt=1, description="calibrated probability from which a prediction is used")
     surest: float = Field(
         0.5, ge=0, lt=1, description="share of a class's predictions (0-1) that may be used though less confident"
+    )
+    least_confidence: float = Field(
+        0.7, ge=0, lt=1, description="calibrated probability below which none of these is used either"
     )
     growth: float = Field(
         3.0,
         gt=0,
         description="round r adds up to r times this share of the number of training texts, all classes alike",
     )
-    pool: int = Field(2000, ge=1, description="most unlabeled texts looked at, drawn by the seed")
+    pool: int = Field(5000, ge=1, description="most unlabeled texts looked at, drawn by the seed")
 
 
 class SelfTrained(BaseModel):
@@ -104,10 +107,11 @@ def usable_pool(task: Task, config: SelfTrainConfig) -> Examples:
 
 
 def confident(proba: Probabilities, pool: Examples, task: Task, config: SelfTrainConfig, number: int) -> Examples:
-    """Return confident texts of the pool with their predicted labels, equally many of each class trained on.
+    """Return confident texts of the pool with their predicted labels, equally many of each class that has any.
 
-    They are drawn at random: the surest of all say what the training texts say already (on hotel remarks they made
-    `full` worse, random ones better).
+    Where only one class has any, none is returned: more of one class alone would only say which is more frequent. They
+    are drawn at random: the surest of all say what the training texts say already (on hotel remarks they made `full`
+    worse, random ones better).
 
     Args:
         proba: calibrated probabilities of the pool, shape (N, C).
@@ -119,27 +123,29 @@ def confident(proba: Probabilities, pool: Examples, task: Task, config: SelfTrai
     predicted, sure = proba.argmax(axis=1), proba.max(axis=1)  # (N,)
     classes = np.unique(task.train.y)
     candidates = [_sure_rows(np.flatnonzero(predicted == c), sure, config) for c in classes]
+    candidates = [rows for rows in candidates if len(rows)]
     most = int(number * config.growth * len(task.train) / len(classes))
-    each = min(most, *(len(rows) for rows in candidates))
+    each = min(most, *(len(rows) for rows in candidates)) if len(candidates) > 1 else 0
     generator = np.random.default_rng([task.seed, number])
-    chosen = np.sort(np.concatenate([generator.permutation(rows)[:each] for rows in candidates]))
+    drawn = [generator.permutation(rows)[:each] for rows in candidates]
+    chosen = np.sort(np.concatenate(drawn)) if drawn else np.empty(0, dtype=np.int64)
     return replace(pool.take(chosen), y=predicted[chosen].astype(np.int64))
 
 
 def _sure_rows(
     rows: npt.NDArray[np.int64], sure: npt.NDArray[np.float64], config: SelfTrainConfig
 ) -> npt.NDArray[np.int64]:
-    """Return the rows (M,) of one class that are confident, or among the surest of the class."""
+    """Return the rows (M,) of one class that are confident, or among the surest of the class and not too unsure."""
     if not len(rows):
         return rows
     among = np.quantile(sure[rows], 1 - config.surest) if config.surest else 1.0
-    kept: npt.NDArray[np.int64] = rows[sure[rows] >= min(config.confidence, among)]
+    kept: npt.NDArray[np.int64] = rows[sure[rows] >= min(config.confidence, max(config.least_confidence, among))]
     return kept
 
 
 @dataclass(frozen=True)
 class _Round:
-    """One fit, judged on validation."""
+    """One fit, judged on validation at the temperature that suits it best."""
 
     task: Task
     fitted: Fitted
@@ -149,8 +155,9 @@ class _Round:
     @classmethod
     def of(cls, task: Task, fitted: Fitted) -> _Round:
         y = task.validation.y
-        loss = score("log_loss", y, fitted.validation)
-        return cls(task, fitted, temperature(y, fitted.validation), float("inf") if loss is None else loss)
+        own = temperature(y, fitted.validation)
+        loss = score("log_loss", y, scaled(fitted.validation, own))
+        return cls(task, fitted, own, float("inf") if loss is None else loss)
 
     def label(self, pool: Examples) -> Probabilities:
         """Return calibrated probabilities of the pool, shape (N, C)."""
