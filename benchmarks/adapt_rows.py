@@ -70,7 +70,7 @@ def run(
     began = time.perf_counter()
     position = Adaptation(lm, corpus, single, config, runtime=runtime, seed=seed).run()
     seconds = time.perf_counter() - began
-    losses = [e["held_out_loss"] for e in position.epochs if "held_out_loss" in e]
+    losses = [e["held_out_loss"] for e in position.epochs if e["phase"] == "all"]
     return {"losses": losses, "seconds": round(seconds, 1), "rows": len(corpus), "steps": len(position.curve)}
 
 

@@ -67,8 +67,9 @@ _SECTIONS = (
         "setfit_race",
         "`contrastive` against SetFit",
         "The same pairs, steps and rate on 100 hotel remarks: ours, and SetFit's recipe with sentence-transformers' "
-        "loss in a plain loop, on these pairs and on pairs drawn as SetFit draws them; SetFit itself where installed.",
-        "python benchmarks/setfit_race.py --json benchmarks/results/setfit_race.json",
+        "loss in a plain loop, on these pairs and on pairs drawn as SetFit draws them, all without dropout; and SetFit "
+        "itself, as it comes.",
+        "python benchmarks/setfit_race.py --python VENV/bin/python --json benchmarks/results/setfit_race.json",
     ),
     Section(
         "finance_to_fashion",

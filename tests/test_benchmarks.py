@@ -71,7 +71,11 @@ MODULES = (
 
 
 def test_no_script_is_left_out() -> None:
-    assert {module.__name__ for module in MODULES} == {f.stem for f in FOLDER.glob("*.py")} - {"common", "servers"}
+    assert {module.__name__ for module in MODULES} == {f.stem for f in FOLDER.glob("*.py")} - {
+        "common",
+        "servers",
+        "setfit_side",
+    }
 
 
 @pytest.mark.parametrize("module", MODULES, ids=[m.__name__ for m in MODULES])
@@ -141,7 +145,9 @@ def test_race_against_setfit_takes_the_median() -> None:
 
     found = setfit_race.summary({"ours": runs([10, 5, 10], 0.9), "same_pairs": runs([20, 20, 35], 0.92)})
     assert (found["ratios"], found["ratio"]) == ({"same_pairs": [2.0, 4.0, 3.5]}, {"same_pairs": 3.5})
-    assert [c.met for c in setfit_race.claims_of(found)] == [True, False]
+    claims = setfit_race.claims_of(found)
+    assert [c.met for c in claims] == [True, False, *[False] * 4]
+    assert {c.got for c in claims[2:]} == {"not installed"}
 
 
 def test_claims_of_fashion() -> None:
@@ -427,6 +433,17 @@ def test_claim_about_rows_is_about_the_default_over_all_seeds() -> None:
     claims = adapt_rows.claims_of({"texts": runs([2.0, 2.2], 10.0), "blocks": runs([2.1, 2.2], 20.0)})
     assert [(c.got, c.met) for c in claims] == [("2.1000", True), ("0.50", True)]
     assert not adapt_rows.claims_of({"texts": runs([2.3], 1.0), "blocks": runs([2.2], 1.0)})[0].met
+
+
+def test_a_kill_counts_where_a_step_was_kept_and_gone_on_from(tmp_path: Path) -> None:
+    kill = {"hit": True, "step": 7, "went_back": False, "files": 2, "broken": []}
+    assert [c.met for c in adapt_killed.claims_of([kill])] == [True, True, True]
+    for change in ({"step": 0}, {"hit": False}):
+        assert [c.met for c in adapt_killed.claims_of([kill | change])] == [False, True, True]
+    assert [c.met for c in adapt_killed.claims_of([kill | {"went_back": True}])] == [True, False, True]
+    for change in ({"files": 0}, {"broken": ["state.safetensors"]}):
+        assert [c.met for c in adapt_killed.claims_of([kill | change])] == [True, True, False]
+    assert adapt_killed.kept_step(tmp_path / "none") == 0
 
 
 def test_the_race_counts_seconds_to_the_end_of_the_epoch_that_reaches_the_goal() -> None:

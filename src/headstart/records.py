@@ -80,6 +80,11 @@ def whole_file(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     except OSError as problem:
         raise storage_error(path, problem) from problem
+    except Exception as problem:
+        gone = os.strerror(errno.ENOENT)  # another process has dropped the folder; safetensors says so in its own way
+        if gone in str(problem):
+            raise storage_error(path, OSError(errno.ENOENT, gone)) from problem
+        raise
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)

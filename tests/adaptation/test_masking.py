@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -102,10 +103,44 @@ def test_no_draw_masks_nothing_or_nearly_everything(
     assert 0.13 < mean < 0.20, "at least one unit of a short row makes it a little more than 0.15"
 
 
+@pytest.fixture
+def real(request: pytest.FixtureRequest) -> Any:
+    """The tokenizer of a real encoder: MiniLM's WordPiece or multilingual e5's SentencePiece."""
+    from headstart.catalog import packaged_folder
+    from headstart.models.encoders import load_tokenizer
+
+    if request.param == "e5":
+        return load_tokenizer(request.getfixturevalue("shared") / "models" / "e5-small-enpt")
+    folder = packaged_folder("minilm")
+    if folder is None:
+        pytest.skip("needs MiniLM: headstart[samples] is not installed")
+    return load_tokenizer(folder)
+
+
+@pytest.mark.parametrize("masking", MASKINGS)
+@pytest.mark.parametrize("real", ["minilm", "e5"], indirect=True)
+def test_real_tokenizers_mask_neither_nothing_nor_nearly_everything(real: Any, masking: Masking, shared: Path) -> None:
+    import pandas as pd
+
+    texts = pd.read_parquet(shared / "data" / "reviews_pt.parquet")["text"].head(300).tolist()
+    found, sizes = shares(real, texts, masking, epochs=2)
+    assert (found == 0).mean() == 0
+    assert (found[sizes >= 3] > 0.55).mean() == 0
+    assert 0.13 < float((found * sizes).sum() / sizes.sum()) < 0.18
+
+
+@pytest.mark.parametrize("real", ["minilm", "e5"], indirect=True)
+def test_whole_words_of_real_tokenizers_are_masked_whole(real: Any) -> None:
+    check_whole_words(real)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_whole_words_are_masked_whole(kind: str, trained: Callable[[str, str], Any]) -> None:
+    check_whole_words(trained(kind, "spaced"))
+
+
+def check_whole_words(tokenizer: Any) -> None:
     """The reference is the text itself: its words stand between blanks."""
-    tokenizer = trained(kind, "spaced")
     text = "charming actors were quite dreadful on the first night of this brilliant long weekend in the old town"
     corpus = read_rows(tokenizer, [text], max_length=64, rows="texts")
     ids, words = corpus.tokens.ids[0], corpus.words[0]

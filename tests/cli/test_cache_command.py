@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from commands import call
 
+from headstart.models.cache import in_use
 from headstart.models.store import TextStore
 
 
@@ -44,6 +45,17 @@ def test_clears_one_kind_then_everything(folder: Path) -> None:
     assert (code, "dropped" in out) == (0, True)
     assert not list(folder.rglob("*.safetensors"))
     assert "0.0 MB kept" in call("cache")[1]
+
+
+def test_what_is_in_use_is_left_and_said(folder: Path) -> None:
+    model = folder / "adapted" / "k"
+    model.mkdir(parents=True)
+    (model / "config.json").write_text("{}")
+    with in_use(model):
+        assert "1 entry left, which a running process uses or writes" in call("cache", "--clear")[1]
+    assert model.is_dir()
+    assert "1 entry left" not in call("cache", "--clear")[1]
+    assert not model.exists()
 
 
 def test_unknown_kind_and_size(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

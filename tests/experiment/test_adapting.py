@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +20,7 @@ from headstart.data.load import load_data
 from headstart.data.pool import adaptation_texts
 from headstart.errors import ConfigError, DataError, StorageError
 from headstart.experiment.progress import Silent
+from headstart.models import cache
 from headstart.models.cache import cache_folder
 from headstart.records import read_json
 
@@ -75,7 +80,8 @@ def test_one_adapted_encoder_serves_all_and_the_record_says_what_it_changed(
     assert {row["status"] for row in rows.values()} == {"ok"}
     assert len(list((cache_folder() / "adapted").iterdir())) == 1
     about = found.record["adaptation"]
-    assert about["transductive"] is False
+    assert about["transductive"] is found.record["transductive"] is False
+    assert about["texts_without_labels"] == found.record["rows"]["unlabeled"] > 0
     assert about["texts"] == found.record["rows"]["train"] + found.record["rows"]["unlabeled"]
     assert about["epochs"][-1]["held_out_loss"] > 0
     gains = {(g["strategy"], g["without"]): g for g in found.record["stages"]}
@@ -88,8 +94,66 @@ def test_one_adapted_encoder_serves_all_and_the_record_says_what_it_changed(
     again = compare(files, tiny_encoder, tmp_path / "again", "full,adapt+full")
     assert len(list((cache_folder() / "adapted").iterdir())) == 1, "taken from the cache"
     assert again.record["adaptation"] == about
-    compare(files, tiny_encoder, tmp_path / "third", "full,adapt+full", transductive=True)
+    third = compare(files, tiny_encoder, tmp_path / "third", "full,adapt+full", transductive=True)
+    assert third.record["transductive"] is True
     assert len(list((cache_folder() / "adapted").iterdir())) == 2, "other texts, another encoder"
+
+
+_SHARER = """
+import sys
+import headstart
+labeled, pool, encoder, out = sys.argv[1:]
+found = headstart.compare(
+    labeled, encoder=encoder, strategies="adapt+full,adapt+linear-probe", unlabeled=pool, out=out, tracking=False,
+    precision="float32", threads=1, max_length=32, seeds=8,
+    settings={"full": {"epochs": 3, "batch_size": 8}, "adapt": {"epochs": 1, "batch_tokens": 256}},
+)
+reasons = [row["reason"] for row in found.record["strategies"]]
+assert reasons == ["", ""], reasons
+"""
+
+
+def test_processes_share_a_cache_from_which_a_third_drops_all_it_may(
+    files: dict[str, str], tiny_encoder: Path, tmp_path: Path
+) -> None:
+    """Two comparisons adapt to the same texts at once, and a third process wants the room as soon as it is written."""
+    folder = tmp_path / "cache"
+    environment = {**os.environ, "HEADSTART_CACHE": str(folder)}
+    given = [sys.executable, "-c", _SHARER, files["labeled"], files["pool"], str(tiny_encoder)]
+    outs = [tmp_path / "one", tmp_path / "two"]
+    running = [subprocess.Popen([*given, str(out)], env=environment) for out in outs]
+    seen: dict[Path, float] = {}
+    refused = 0
+    try:
+        while any(process.poll() is None for process in running):
+            for path in (p for p in (folder / "adapted").glob("*") if not p.name.startswith(".")):
+                if time.monotonic() - seen.setdefault(path, time.monotonic()) > 1:  # by now it is in use
+                    os.utime(path, (1, 1))
+                    gone = [e.path for e in cache.evict(folder, limit=0)]
+                    refused += path not in gone and any(process.poll() is None for process in running)
+            time.sleep(0.02)
+    finally:
+        for process in running:
+            process.kill()
+            process.wait()
+    assert [process.returncode for process in running] == [0, 0]
+    assert refused
+    one, two = (read_json(out / "comparison.json")["adaptation"] for out in outs)
+    assert one == two
+    for path in (folder / "adapted").glob("*"):
+        os.utime(path, (1, 1))
+    cache.evict(folder, limit=0)
+    assert not list((folder / "adapted").glob("*"))
+
+
+def test_a_source_classifier_that_is_used_again_counts_as_used(
+    files: dict[str, str], tiny_encoder: Path, tmp_path: Path
+) -> None:
+    compare(files, tiny_encoder, tmp_path / "one", "source+full", source=files["other"])
+    (folder,) = (cache_folder() / "sources").iterdir()
+    os.utime(folder, (1, 1))
+    compare(files, tiny_encoder, tmp_path / "two", "source+full", source=files["other"])
+    assert folder.stat().st_mtime > 1
 
 
 def test_what_gradual_and_contrastive_change_is_recorded_too(
@@ -112,6 +176,18 @@ class Heard(Silent):
 
     def say(self, message: str) -> None:
         self.said.append(message)
+
+    warn = say
+
+
+def test_without_texts_without_labels_it_is_said(files: dict[str, str], tiny_encoder: Path, tmp_path: Path) -> None:
+    listener = Heard()
+    found = compare(
+        files, tiny_encoder, tmp_path / "out", "linear-probe,adapt+linear-probe", unlabeled=None, reporter=listener
+    )
+    (warned,) = [line for line in listener.said if "no texts without labels" in line]
+    assert f"the {found.record['rows']['train']} training texts alone" in warned
+    assert found.record["adaptation"]["texts_without_labels"] == 0
 
 
 def test_a_stage_that_cannot_be_judged_is_said(files: dict[str, str], tiny_encoder: Path, tmp_path: Path) -> None:

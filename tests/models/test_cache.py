@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -76,6 +80,22 @@ def test_adding_keeps_the_limit_and_what_was_just_added(tmp_path: Path, monkeypa
     assert (store[key(7)] == 7).all()
 
 
+def test_a_folder_that_is_dropped_while_a_segment_is_written_stops_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from safetensors import numpy as safetensors_numpy
+
+    write = safetensors_numpy.save_file
+
+    def late(tensors: Any, filename: str, metadata: Any) -> None:
+        Path(filename).parent.rmdir()
+        write(tensors, filename, metadata)
+
+    monkeypatch.setattr(safetensors_numpy, "save_file", late)
+    store = filled(tmp_path / "states" / "a", range(10))
+    assert (store[key(7)] == 7).all()
+
+
 def test_what_is_larger_than_the_limit_stays_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HEADSTART_CACHE_SIZE", "1KB")
     store = filled(tmp_path / "states" / "a", range(100))
@@ -101,6 +121,74 @@ def test_two_stores_of_one_folder_find_what_the_other_adds(tmp_path: Path) -> No
     assert (first[key(20)] == 20).all()
     assert first.seconds([key(3)]) == pytest.approx(0.2)
     assert first.seconds([key(3), key(20)]) == pytest.approx(1.2)
+
+
+def a_model(folder: Path, size: int = 1000, age: float = 0.0) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_bytes(b" " * size)
+    used = time.time() - age
+    os.utime(folder, (used, used))
+    return folder
+
+
+def test_what_an_interruption_leaves_takes_room_and_is_dropped(tmp_path: Path) -> None:
+    state = tmp_path / "adapted" / ".abc.adapting"
+    state.mkdir(parents=True)
+    (state / "state.safetensors").write_bytes(bytes(5000))
+    half = tmp_path / "states" / "a" / ".x.safetensors.4.tmp"
+    half.parent.mkdir(parents=True)
+    half.write_bytes(bytes(3000))
+    assert sum(e.bytes for e in cache.entries(tmp_path)) == 8000
+    assert cache.evict(tmp_path, limit=0) == [], "someone may be at it"
+    assert [e.path for e in cache.clear(tmp_path)] == [state], "the file may be in the making"
+    state.mkdir()
+    (state / "state.safetensors").write_bytes(bytes(5000))
+    past = time.time() - 4000
+    for path in (state, half):
+        os.utime(path, (past, past))
+    assert {e.path for e in cache.evict(tmp_path, limit=0)} == {state, half}
+    assert not list(tmp_path.rglob("*.*"))
+
+
+def test_rows_of_texts_go_before_what_took_minutes(tmp_path: Path) -> None:
+    model = a_model(tmp_path / "adapted" / "k", age=9000)
+    filled(tmp_path / "states" / "a", range(10))
+    assert [e.kind for e in cache.evict(tmp_path, limit=1000)] == ["states"]
+    assert model.is_dir()
+    assert [e.kind for e in cache.evict(tmp_path, limit=999)] == ["adapted"]
+
+
+def test_what_was_just_written_or_touched_is_not_dropped_by_others(tmp_path: Path) -> None:
+    a_model(tmp_path / "adapted" / "new", age=5)
+    old = a_model(tmp_path / "adapted" / "old", age=500)
+    cache.touch(old)
+    assert cache.evict(tmp_path, limit=0) == []
+
+
+_HOLDER = """
+import sys, time
+from pathlib import Path
+from headstart.models.cache import in_use
+with in_use(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_folder_that_another_process_uses_stays_until_that_process_ends(tmp_path: Path) -> None:
+    used, other = (a_model(tmp_path / "adapted" / name, age=9000) for name in ("used", "other"))
+    holder = subprocess.Popen([sys.executable, "-c", _HOLDER, str(used)], stdout=subprocess.PIPE)
+    assert holder.stdout is not None
+    try:
+        assert holder.stdout.readline() == b"held\n"
+        assert [e.path for e in cache.evict(tmp_path, limit=0)] == [other]
+        assert cache.clear(tmp_path) == []
+        assert (used / "config.json").is_file()
+    finally:
+        holder.kill()
+        holder.wait()
+        holder.stdout.close()
+    assert [e.path for e in cache.evict(tmp_path, limit=0)] == [used]
 
 
 def test_clear_one_kind(tmp_path: Path) -> None:

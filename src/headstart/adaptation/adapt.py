@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from headstart.adaptation.config import AdaptConfig
-from headstart.adaptation.corpus import read_rows
-from headstart.adaptation.language_model import load_language_model
+from headstart.adaptation.corpus import Corpus, read_rows
+from headstart.adaptation.language_model import LanguageModel, load_language_model
 from headstart.adaptation.loop import Adaptation, phases_of
 from headstart.adaptation.state import StateStore
 from headstart.data.rows import text_keys
@@ -100,46 +100,69 @@ def adapt_encoder(
     key = adaptation_key(encoder, texts, config, seed=seed, machine=machine)
     if (card := finished(folder, key)) is not None:
         return Adapted(Encoder(encoder.name, folder), card, True)
-    train, held_texts = hold_out(texts, config.held_out, seed)
+    parts = hold_out(texts, config.held_out, seed)
     lm = load_language_model(encoder, seed=seed)
     length = _length(encoder, config)
-    corpus, held = (read_rows(lm.tokenizer, part, max_length=length, rows=config.rows) for part in (train, held_texts))
-    if not corpus.has_words(lm.causal) or not held.has_words(lm.causal):
-        raise DataError("the texts to adapt to have no words that the encoder's tokenizer knows")
+    corpus, held = _rows(lm, parts, config, length, seed)
     store = StateStore(state_folder(folder), key)
-    phases = phases_of(lm, config)
-    total = sum(phase.epochs for phase in phases) * len(corpus)
     if on_start is not None:
-        on_start(total)
+        on_start(sum(phase.epochs for phase in phases_of(lm, config)) * len(corpus))
     running = Adaptation(
         lm, corpus, held, config, runtime=runtime, seed=seed, store=store, advance=advance, on_epoch=on_epoch
     )
-    position = running.run()
-    card = {
-        "fingerprint": key,
-        "encoder": encoder.name,
-        "encoder_fingerprint": encoder.fingerprint,
-        "texts": len(texts),
-        "texts_without_tokens": corpus.empty + held.empty,
-        "rows": len(corpus),
-        "rows_held_out": len(held),
-        "tokens": int(corpus.tokens.lengths.sum()),
-        "max_length": length,
-        "objective": "next token" if lm.causal else "masked tokens",
-        "fresh_head": bool(lm.fresh),
-        "settings": config.model_dump(mode="json"),
-        "seed": seed,
-        "runtime": {"device": runtime.device, "precision": runtime.precision, "threads": threads},
-        "epochs": position.epochs,
-        "best_epoch": position.best_epoch,
-        "curve": position.curve,
-        "versions": versions(),
-    }
-    with whole_folder(folder) as temporary:
-        lm.write(temporary)
-        write_json(temporary / CARD, card)
-    store.drop()
+    with store.alone():
+        if (card := finished(folder, key)) is not None:  # by another process, which was waited for
+            return Adapted(Encoder(encoder.name, folder), card, True)
+        position = running.run()
+        card = {
+            "fingerprint": key,
+            "encoder": encoder.name,
+            "encoder_fingerprint": encoder.fingerprint,
+            "texts": len(texts),
+            "texts_without_tokens": corpus.empty + held.empty,
+            "rows": len(corpus),
+            "rows_held_out": len(held),
+            "tokens": int(corpus.tokens.lengths.sum()),
+            "max_length": length,
+            "objective": "next token" if lm.causal else "masked tokens",
+            "fresh_head": bool(lm.fresh),
+            "settings": config.model_dump(mode="json"),
+            "seed": seed,
+            "runtime": {"device": runtime.device, "precision": runtime.precision, "threads": threads},
+            "epochs": position.epochs,
+            "best_epoch": position.best_epoch,
+            "curve": position.curve,
+            "versions": versions(),
+        }
+        with whole_folder(folder) as temporary:
+            lm.write(temporary)
+            write_json(temporary / CARD, card)
+        store.drop()
     return Adapted(Encoder(encoder.name, folder), card, False)
+
+
+def _rows(
+    lm: LanguageModel, parts: tuple[list[str], list[str]], config: AdaptConfig, length: int, seed: int
+) -> tuple[Corpus, Corpus]:
+    """Return rows to train on and held-out ones; where a part has no known word, parts are drawn from texts with some.
+
+    Raises:
+        DataError: fewer than two different texts have any.
+    """
+
+    def read(texts: Sequence[str]) -> Corpus:
+        return read_rows(lm.tokenizer, texts, max_length=length, rows=config.rows)
+
+    corpus, held = read(parts[0]), read(parts[1])
+    if corpus.has_words(lm.causal) and held.has_words(lm.causal):
+        return corpus, held
+    texts = [*parts[0], *parts[1]]
+    known = [text for text in texts if read([text]).has_words(lm.causal)]
+    if len(set(text_keys(known, None))) < _FEWEST_TEXTS:
+        raise DataError("fewer than 2 of the texts to adapt to have a word that the encoder's tokenizer knows")
+    train, judging = hold_out(known, config.held_out, seed)
+    chosen = set(known)
+    return read([*train, *(text for text in texts if text not in chosen)]), read(judging)
 
 
 def finished(folder: Path, key: str) -> dict[str, Any] | None:

@@ -11,6 +11,7 @@ from torch import nn
 
 from headstart.adaptation.output_layer import OutputLayer
 from headstart.errors import ModelError
+from headstart.models.attention import use_products
 from headstart.models.checkpoint import loading, quiet_transformers, refuse_random_weights
 from headstart.models.encoders import Encoder, layer_list, load_tokenizer
 from headstart.models.first_token import top_layer_at
@@ -167,7 +168,7 @@ def _load(kind: Any, folder: Path, changes: dict[str, Any], seed: int) -> tuple[
         model, info = kind.from_pretrained(
             str(folder), config=config, **options, ignore_mismatched_sizes=True, output_loading_info=True
         )
-    return model, info
+    return use_products(model), info
 
 
 def _is_tied(model: Any) -> bool:

@@ -127,15 +127,15 @@ class Adaptation:
         phase, at = self.phases[number], self.at
         is_last = number == len(self.phases) - 1
         if is_last and math.isinf(at.best_loss):
-            self._judge(phase, 0, [])
+            self._judge(phase, 0, self._known_loss() if number else self._score(), [])
         while at.epoch < phase.epochs and not (is_last and at.epoch - at.best_epoch >= self.config.patience):
             self._epoch(number)
             at.epoch, at.step = at.epoch + 1, 0
             losses, at.losses = at.losses, []
             if is_last:
-                self._judge(phase, at.epoch, losses)
+                self._judge(phase, at.epoch, self._score(), losses)
             else:
-                self._tell({"phase": phase.name, "epoch": at.epoch, **_mean("train_loss", losses)})
+                self._tell(phase, at.epoch, self._score(), losses)
 
     def _epoch(self, number: int) -> None:
         phase, at = self.phases[number], self.at
@@ -218,23 +218,32 @@ class Adaptation:
         self.model.eval()
         total, count = 0.0, 0
         lengths = self.held.tokens.lengths
-        with torch.inference_mode():
+        # Inside one autocast, and not in inference mode, weights are cast once and not for every batch.
+        with torch.no_grad(), self.runtime.autocast():
             for rows in token_batches(lengths, self.config.batch_tokens, np.random.default_rng(0)):
                 loss, predictions = self._loss(self.held, rows, _SCORED_EPOCH)
                 total, count = total + float(loss), count + predictions
         return total / max(1, count)
 
-    def _judge(self, phase: Phase, epoch: int, losses: list[list[float]]) -> None:
+    def _score(self) -> float:
         loss = self.held_out_loss()
         if not math.isfinite(loss):
             raise HeadstartError("adaptation diverged: the loss is not a number. Lower learning_rate (settings: adapt)")
+        return loss
+
+    def _known_loss(self) -> float:
+        """Return the loss that the phase before ended with: nothing has moved since."""
+        return float(self.at.epochs[-1]["held_out_loss"])
+
+    def _judge(self, phase: Phase, epoch: int, loss: float, losses: list[list[float]]) -> None:
         if loss < self.at.best_loss:
             self.at.best_loss, self.at.best_epoch = loss, epoch
             self.best = {n: p.detach().clone() for n, p in self.model.named_parameters() if p.requires_grad}
-        held = {"held_out_loss": loss, "perplexity": math.exp(min(loss, 700.0))}
-        self._tell({"phase": phase.name, "epoch": epoch, **_mean("train_loss", losses), **held})
+        self._tell(phase, epoch, loss, losses)
 
-    def _tell(self, figures: dict[str, Any]) -> None:
+    def _tell(self, phase: Phase, epoch: int, loss: float, losses: list[list[float]]) -> None:
+        held = {"held_out_loss": loss, "perplexity": math.exp(min(loss, 700.0))}
+        figures: dict[str, Any] = {"phase": phase.name, "epoch": epoch, **_mean("train_loss", losses), **held}
         self.at.epochs.append(figures)
         if self.on_epoch is not None:
             self.on_epoch(figures)

@@ -5,10 +5,12 @@ Masks, order and dropout are functions of seed and position, so no state of a ra
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import shutil
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,13 +19,14 @@ import torch
 from torch import nn
 
 from headstart.errors import ModelError
+from headstart.models.cache import in_use
 from headstart.models.checkpoint import check_safetensors
 from headstart.records import whole_file
 from headstart.training.optimizer import Optimizer
 
-_FILE = "state.safetensors"
-_LEAST_SECONDS = 15.0
-_MOST_OF_TIME = 0.05  # writing takes at most this share of the time
+STATE = "state.safetensors"
+LEAST_SECONDS = 15.0  # between two states
+MOST_OF_TIME = 0.05  # writing takes at most this share of the time
 
 
 @dataclass
@@ -68,7 +71,7 @@ class StateStore:
 
     def is_due(self) -> bool:
         """Whether so much time has passed that writing a state again costs next to nothing."""
-        return time.monotonic() - self._written >= max(_LEAST_SECONDS, self._took / _MOST_OF_TIME)
+        return time.monotonic() - self._written >= max(LEAST_SECONDS, self._took / MOST_OF_TIME)
 
     def write(
         self,
@@ -93,7 +96,7 @@ class StateStore:
         for name, parameter in model.named_parameters():
             past = optimizer.state(parameter) if parameter.requires_grad else {}
             tensors |= {f"optimizer.{key}.{name}": torch.as_tensor(value) for key, value in past.items()}
-        _save(self.folder / _FILE, tensors, {"key": self.key, "position": json.dumps(asdict(position))})
+        _save(self.folder / STATE, tensors, {"key": self.key, "position": json.dumps(asdict(position))})
         for file in self.folder.glob("best-*.safetensors"):
             if file != best_file:
                 file.unlink(missing_ok=True)
@@ -107,12 +110,24 @@ class StateStore:
             return None
         from safetensors.torch import load_file
 
-        return Position(**position), load_file(str(self.folder / _FILE))
+        return Position(**position), load_file(str(self.folder / STATE))
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Wait until no other process is at the same run; keep them away, and the state from being dropped."""
+        with contextlib.suppress(OSError):  # whatever is wrong is said by what writes
+            self.folder.mkdir(parents=True, exist_ok=True)
+        with in_use(self.folder, alone=True):
+            try:
+                yield
+            finally:
+                with contextlib.suppress(OSError):  # only if empty
+                    self.folder.rmdir()
 
     def _about(self) -> dict[str, Any] | None:
         from safetensors import safe_open
 
-        file = self.folder / _FILE
+        file = self.folder / STATE
         if not _is_sound(file):
             return None
         with safe_open(str(file), framework="pt") as opened:

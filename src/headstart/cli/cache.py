@@ -38,9 +38,9 @@ def cache(clear: Clear = False, kind: Kind = None, json_: running.AsJson = False
     """Show what is kept so that it is never computed twice, or drop it.
 
     It lies in HEADSTART_CACHE and holds at most HEADSTART_CACHE_SIZE (5GB by default); what was not used for longest
-    goes first. Dropping it loses nothing but time.
+    goes first, what a running process uses stays. Dropping it loses nothing but time.
     """
-    from headstart.errors import ConfigError, unknown_name
+    from headstart.errors import ConfigError, counted, unknown_name
     from headstart.models import cache as kept
 
     folder = kept.cache_folder()
@@ -59,6 +59,8 @@ def cache(clear: Clear = False, kind: Kind = None, json_: running.AsJson = False
         cells = [[r["kind"], r["holds"], r["entries"], f"{r['bytes'] / 1e6:,.1f}", r["last_used"]] for r in rows]
         show(table(headings, cells, left=2))
     verb = "dropped" if clear else "kept"
+    if clear and (left := [e for e in kept.entries(folder) if kind in (None, e.kind)]):
+        line(f"{counted(len(left), 'entry', 'entries')} left, which a running process uses or writes")
     line(f"{size / 1e6:,.1f} MB {verb}; {folder} holds at most {kept.cache_limit() / 1e6:,.0f} MB")
 
 

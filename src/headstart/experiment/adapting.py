@@ -21,7 +21,7 @@ from headstart.experiment.estimate import Clock
 from headstart.experiment.progress import Reporter, Silent
 from headstart.experiment.setup import cores, use_threads
 from headstart.models.batching import TextSettings
-from headstart.models.cache import touch
+from headstart.models.cache import cache_limit, evict, touch
 from headstart.models.encoders import Encoder, find_encoder
 from headstart.models.runtime import Runtime, choose_runtime
 from headstart.report.words import count
@@ -146,15 +146,14 @@ def epoch_line(figures: dict[str, Any]) -> str:
     """Return an epoch in words."""
     name = "head alone" if figures["phase"] == "head" else "adaptation"
     parts = [f"training loss {figures['train_loss']:.3f}"] if "train_loss" in figures else []
-    if "held_out_loss" in figures:
-        parts.append(f"held-out loss {figures['held_out_loss']:.3f} (perplexity {figures['perplexity']:.1f})")
+    parts.append(f"held-out loss {figures['held_out_loss']:.3f} (perplexity {figures['perplexity']:.1f})")
     return f"{name}, {f'epoch {epoch}' if (epoch := figures['epoch']) else 'start'}: {', '.join(parts)}"
 
 
 def summary(adapted: Adapted) -> str:
     """Return what came of an adaptation in words."""
     card = adapted.card
-    losses = {e["epoch"]: e["held_out_loss"] for e in card["epochs"] if "held_out_loss" in e}
+    losses = {e["epoch"]: e["held_out_loss"] for e in card["epochs"] if e["phase"] == "all"}
     cached = " (done before)" if adapted.cached else ""
     best = card["best_epoch"]
     words = f"held-out loss {losses[0]:.3f} at the start, {losses[best]:.3f} in the kept epoch {best}"
@@ -195,12 +194,14 @@ class AdaptStage:
         config: its settings.
         texts: what is adapted to.
         transductive: the holdout's texts are among them.
+        pool: how many rows without labels there are beside the training texts.
         left_out: unlabeled rows that are no part of them, for validation has the text.
     """
 
     config: AdaptConfig
     texts: list[str]
     transductive: bool
+    pool: int
     left_out: int = 0
 
     @classmethod
@@ -208,8 +209,9 @@ class AdaptStage:
         """Return the stage of an experiment; rows are as long as its texts unless its settings say otherwise."""
         values = {"max_length": max(_SHORTEST, text.max_length), **config.settings.get(table.ADAPT, {})}
         texts = adaptation_texts(splits)
-        there = len(splits.train) + (0 if splits.unlabeled is None else len(splits.unlabeled))
-        return cls(AdaptConfig(**values), texts, config.transductive, there - len(texts))
+        pool = 0 if splits.unlabeled is None else len(splits.unlabeled)
+        left_out = len(splits.train) + pool - len(texts)
+        return cls(AdaptConfig(**values), texts, config.transductive, pool, left_out)
 
     @property
     def work(self) -> float:
@@ -232,9 +234,15 @@ class AdaptStage:
         Raises:
             HeadstartError: the encoder cannot be adapted, or the cache not be written.
         """
+        if not self.pool:
+            reporter.warn(
+                f"adapt+: there are no texts without labels (--unlabeled FILE, or rows whose label is blank), so the "
+                f"encoder is adapted to the {counted(len(self.texts), 'training text', 'training texts')} alone"
+            )
         machine = (runtime.device, runtime.precision, threads)
         key = adaptation_key(encoder, self.texts, self.config, seed=seed, machine=machine)
         folder = cache / "adapted" / key
+        touch(folder)
         try:
             found = run_adaptation(
                 encoder, self.texts, folder, self.config,
@@ -243,7 +251,8 @@ class AdaptStage:
         except StorageError as problem:  # not in the output folder
             words = str(problem).replace("folder with --out", "cache folder with HEADSTART_CACHE=FOLDER")
             raise StorageError(words) from problem
-        touch(folder)
+        if not found.cached:
+            evict(cache, cache_limit(), keep=frozenset([folder]))
         return found
 
     def about(self, adapted: Adapted) -> dict[str, Any]:
@@ -260,5 +269,9 @@ class AdaptStage:
             "epochs",
             "best_epoch",
         )
-        own = {"transductive": self.transductive, "texts_of_validation_left_out": self.left_out}
+        own = {
+            "transductive": self.transductive,
+            "texts_without_labels": self.pool,
+            "texts_of_validation_left_out": self.left_out,
+        }
         return {**own, **{key: adapted.card[key] for key in kept}}

@@ -124,6 +124,8 @@ class _Run:
         except BaseException as problem:
             tracker.finish("cancelled" if isinstance(problem, KeyboardInterrupt) else "failed", {}, [])
             raise
+        finally:
+            self.starter.uses.close()
         self._finish_tracking(tracker, comparison)
         return comparison
 
@@ -293,6 +295,7 @@ class _Run:
                 "unlabeled": len(splits.unlabeled) if splits.unlabeled else 0,
             },
             "source": None if start.validation is None else {"validation": start.validation},
+            "transductive": config.transductive,
             "adaptation": start.adaptation,
             "cut": self.state["cut"],
             "findings": [str(f) for f in self.setup.loaded.findings],

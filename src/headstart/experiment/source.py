@@ -16,6 +16,7 @@ from headstart.evaluation.metrics import METRICS, score
 from headstart.experiment.config import ExperimentConfig
 from headstart.models import folder as model_folder
 from headstart.models.batching import TextSettings
+from headstart.models.cache import cache_limit, evict, touch
 from headstart.models.encoders import Encoder, find_encoder, label_names_of
 from headstart.models.predicting import winner_or_self
 from headstart.models.runtime import Runtime
@@ -109,6 +110,7 @@ def train_source(
         }
     )
     folder = cache / "sources" / key
+    touch(folder)
     cached = (folder / model_folder.CARD).is_file()
     if not cached:
         splits = source.loaded.splits
@@ -124,6 +126,7 @@ def train_source(
         except StorageError as problem:  # not in the output folder
             words = str(problem).replace("folder with --out", "cache folder with HEADSTART_CACHE=FOLDER")
             raise StorageError(words) from problem
+        evict(cache, cache_limit(), keep=frozenset([folder]))
     card = read_json(folder / model_folder.CARD)
     return Encoder(str(config.source), folder), Labels.from_json(card["labels"]), card["validation"], cached
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from headstart.experiment.estimate import Clock
 from headstart.experiment.progress import Reporter
 from headstart.experiment.setup import Setup
 from headstart.experiment.source import match_labels, source_settings, train_source
+from headstart.models.cache import in_use
 from headstart.models.encoders import Encoder
 from headstart.models.runtime import Runtime
 from headstart.strategies import table
@@ -52,6 +54,9 @@ class Starter:
         plans: what is to be fitted.
         cut: mean numbers of tokens, or None.
         cache: where trained source classifiers and adapted encoders lie.
+
+    Attributes:
+        uses: keeps them there until it is closed.
     """
 
     def __init__(
@@ -59,6 +64,7 @@ class Starter:
     ) -> None:
         self.setup, self.config, self.runtime, self.plans = setup, setup.config, runtime, plans
         self.cut, self.cache = cut, cache
+        self.uses = contextlib.ExitStack()
         self.adapting: AdaptStage | None = None
         if any(plan.adapted for plan in plans):
             self.adapting = AdaptStage.of(self.config, setup.splits, setup.text)
@@ -118,6 +124,7 @@ class Starter:
                 self.setup.encoder, self.cache, runtime=self.runtime, threads=self.setup.threads, seed=self.config.seed,
                 reporter=self.reporter, clock=self.clock,
             )  # fmt: skip
+            self.uses.enter_context(in_use(done.encoder.folder))
             start.adapted, start.adaptation = done.encoder, self.adapting.about(done)
         except StorageError:
             raise
@@ -138,6 +145,7 @@ class Starter:
             "cache": self.cache,
         }
         folder, labels, validation, cached = train_source(self.config, setup.source_data, encoder, common, self.cache)
+        self.uses.enter_context(in_use(folder.folder))
         self.clock.end()
         scores = ", ".join(f"{k} {v:.3f}" for k, v in validation.items() if v is not None)
         self.reporter.say(f"source classifier{' (from the cache)' if cached else ''}: on its own validation {scores}")

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from headstart.errors import ConfigError
 from headstart.records import folder_size
 
 _DEFAULT_LIMIT = "5GB"
+_CHEAP = ("features", "states")  # computed again in seconds, all else in minutes or hours
+_FRESH = 60.0  # seconds in which what was written or touched is about to be opened
+_ABANDONED = 3600.0  # seconds after which nobody goes on writing a temporary file
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
 
@@ -58,7 +62,8 @@ def cache_limit() -> int:
 def entries(folder: Path) -> list[Entry]:
     """Return what lies in a cache folder, least recently used first.
 
-    An entry is a file, or a folder that was written whole (a source classifier): it is kept or dropped whole.
+    An entry is a file, or a folder that was written whole (a source classifier): it is kept or dropped whole. What is
+    unfinished (an adaptation that can go on, a file being written) is an entry too, for it takes room.
     """
     found = []
     for kind in sorted(p for p in folder.glob("*") if p.is_dir()):
@@ -71,11 +76,10 @@ def entries(folder: Path) -> list[Entry]:
 
 
 def _parts(path: Path) -> list[Path]:
-    """Return the segments of a store one by one, and anything else whole; nothing that is still being written."""
-    if path.name.startswith("."):
-        return []
-    if path.is_dir() and not (path / "config.json").is_file() and not (path / "headstart.json").is_file():
-        return sorted(p for p in path.glob("*") if not p.name.startswith("."))
+    """Return the segments of a store one by one, and anything else whole."""
+    is_store = path.is_dir() and not path.name.startswith(".")
+    if is_store and not (path / "config.json").is_file() and not (path / "headstart.json").is_file():
+        return sorted(path.glob("*"))
     return [path]
 
 
@@ -85,10 +89,37 @@ def touch(path: Path) -> None:
         os.utime(path)
 
 
+@contextlib.contextmanager
+def in_use(folder: Path, *, alone: bool = False) -> Iterator[None]:
+    """Keep a folder from being dropped by any process, as long as the block lasts and this process lives.
+
+    Args:
+        folder: of the cache, or anywhere.
+        alone: wait until no other process uses it, and let none until the block ends.
+    """
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):  # not there, or no locks on this disk
+            _lock(stack, folder, alone=alone, wait=alone)
+        yield
+
+
+def _lock(stack: contextlib.ExitStack, folder: Path, *, alone: bool, wait: bool) -> None:
+    """Lock a folder until a stack is left; BlockingIOError where another holds it and there is no waiting."""
+    try:
+        import fcntl
+    except ImportError:  # not on this system
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    stack.callback(os.close, handle)
+    fcntl.flock(handle, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | (0 if wait else fcntl.LOCK_NB))
+
+
 def evict(folder: Path, limit: int, keep: frozenset[Path] = frozenset()) -> list[Entry]:
     """Drop least recently used entries until the folder holds at most ``limit`` bytes.
 
-    A process that has a dropped file mapped goes on reading it: the system frees it when the last reader ends.
+    Texts' rows go first, for they are computed again in seconds. A process that has a dropped file mapped goes on
+    reading it: the system frees it when the last reader ends. A folder that is `in_use`, or was written or touched a
+    moment ago, stays, and so does what is being written.
 
     Args:
         folder: the cache.
@@ -100,23 +131,36 @@ def evict(folder: Path, limit: int, keep: frozenset[Path] = frozenset()) -> list
     """
     there = entries(folder)
     size, dropped = sum(e.bytes for e in there), []
-    for entry in there:
+    for entry in sorted(there, key=lambda e: (e.kind not in _CHEAP, e.used)):
         if size <= limit:
             break
-        if entry.path in keep:
-            continue
-        _remove(entry.path)
-        size -= entry.bytes
-        dropped.append(entry)
+        is_fresh = entry.kind not in _CHEAP and time.time() - entry.used < _FRESH
+        if entry.path not in keep and not is_fresh and _drop(entry):
+            size -= entry.bytes
+            dropped.append(entry)
     return dropped
 
 
 def clear(folder: Path, kind: str | None = None) -> list[Entry]:
-    """Drop every entry (of one kind); return them."""
-    gone = [e for e in entries(folder) if kind in (None, e.kind)]
-    for entry in gone:
-        _remove(entry.path)
-    return gone
+    """Drop every entry (of one kind) but what a process uses or is writing; return what was dropped."""
+    return [e for e in entries(folder) if kind in (None, e.kind) and _drop(e)]
+
+
+def _drop(entry: Entry) -> bool:
+    """Drop an entry unless a process uses it or is writing it; tell whether it was dropped."""
+    path = entry.path
+    if path.name.startswith(".") and path.suffix in (".tmp", ".old") and time.time() - entry.used < _ABANDONED:
+        return False
+    with contextlib.ExitStack() as stack:
+        if path.is_dir():
+            try:
+                _lock(stack, path, alone=True, wait=False)
+            except BlockingIOError:
+                return False
+            except OSError:  # no locks on this disk
+                pass
+        _remove(path)
+    return True
 
 
 def _remove(path: Path) -> None:

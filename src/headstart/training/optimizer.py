@@ -23,7 +23,8 @@ class Optimizer:
 
     Args:
         model: its parameters that require a gradient are trained.
-        weight_decay: for matrices only, never for biases, norms and embeddings.
+        weight_decay: for matrices (embeddings of positions and types are some), never for biases and norms, nor for the
+            token embeddings.
         layered: shares of the rate per parameter, where they differ.
 
     Attributes:
