@@ -376,10 +376,9 @@ def test_every_door_refuses_what_loading_refuses(
         (folder / "tokenizer_config.json").write_text('{"vocab_file": "../../secret"}')
     else:
         (folder / "modeling.py").write_text("raise SystemExit")
-    for name, door in _doors(folder).items():
+    for door in _doors(folder).values():
         with pytest.raises(ModelError, match=r"it is not loaded"):
             door()
-            pytest.fail(f"{name} took it")
 
 
 def test_an_exported_folder_behind_a_link_is_refused(copied: Callable[[str], Path], tmp_path: Path) -> None:

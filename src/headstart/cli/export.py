@@ -57,9 +57,9 @@ def export(
 
     The folder holds the graph, the tokenizer, headstart.json, and export.json with the largest difference found, the
     accuracy of both (where --data has the label column) and how much faster it is. It is a model folder: predict,
-    evaluate and serve take it. int8 is not written when it loses more than 0.5 points of accuracy (without labels: gives
-    more than 0.5% of the texts another label), is not 1.2 times as fast in batches or takes more than half the time for
-    one text, unless --force. Without --data the graph is checked on a few built-in texts and nothing is timed.
+    evaluate and serve take it. int8 is not written when it loses more than 0.5 points of accuracy (without labels:
+    gives more than 0.5% of the texts another label), is not 1.2 times as fast in batches or takes more than half the
+    time for one text, unless --force. Without --data the graph is checked on a few built-in texts; nothing is timed.
 
     Fine-tuned models, linear-probe and the GRU can be exported; boosted and tfidf cannot.
     """

@@ -285,8 +285,8 @@ def _faults(accuracy: dict[str, Any] | None, speed: dict[str, Any], *, same_labe
         faults.append(f"it loses {accuracy['points_lost']:.2f} points of accuracy (at most {_MOST_POINTS_LOST})")
     if accuracy is None and same_label < _LEAST_ALIKE:
         faults.append(
-            f"it gives {same_label:.1%} of the texts the label that torch gives (at least {_LEAST_ALIKE:.1%}; where the "
-            "right labels are known, --label, the accuracy decides)"
+            f"it gives {same_label:.1%} of the texts the label that torch gives (at least {_LEAST_ALIKE:.1%}; with "
+            "--label the accuracy decides)"
         )
     if speed["batches_ratio"] < _BATCHES_FASTER:
         faults.append(

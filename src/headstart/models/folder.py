@@ -19,9 +19,9 @@ import pandas as pd
 from headstart.data.examples import Examples
 from headstart.data.labels import Labels, Value
 from headstart.errors import DataError, ModelError, did_you_mean, unknown_name
+from headstart.models import checkpoint
 from headstart.models.baselines import MajorityClassifier, TfidfClassifier
 from headstart.models.batching import TRUNCATIONS, TextSettings
-from headstart.models import checkpoint
 from headstart.models.checkpoint import check_folder, check_safetensors, refuse_unsafe
 from headstart.models.classifier import Advance, Classifier, Probabilities
 from headstart.models.encoders import label_names_of
