@@ -281,6 +281,22 @@ def test_claims_of_int8_and_of_killed_labeling(tmp_path: Path) -> None:
     assert not predict_killed.same(tmp_path / "one", tmp_path / "other")
 
 
+def test_claims_of_mlflow_versions_ask_for_every_version_door_and_kind() -> None:
+    def rows(kinds: list[str], gap: float = 1e-7) -> list[dict[str, Any]]:
+        asked: list[dict[str, Any]] = [
+            {"mlflow": v, "bare": True, "door": d} for v in mlflow_versions.VERSIONS for d in mlflow_versions.DOORS
+        ]
+        asked.append({"door": mlflow_versions.OURS})
+        return [{"kind": kind, "largest_difference": gap, **row} for kind in kinds for row in asked]
+
+    assert all(c.met for c in mlflow_versions.claims_of(rows(["full", "tfidf"]), ["full", "tfidf"]))
+    assert not any(c.met for c in mlflow_versions.claims_of(rows(["full"], gap=1e-4), ["full", "tfidf"]))
+    lacking = [row for row in rows(["full"]) if row["door"] not in ("spark_udf", mlflow_versions.OURS)]
+    assert [c.met for c in mlflow_versions.claims_of(lacking, ["full"])][:3] == [False] * 3
+    installed = [{**row, "bare": False} if "bare" in row else row for row in rows(["full"])]
+    assert [c.met for c in mlflow_versions.claims_of(installed, ["full"])][:2] == [False] * 2
+
+
 def test_differing_names_the_place() -> None:
     assert list(common.differing({"a": [1, {"b": 2}]}, {"a": [1, {"b": 3}]})) == ["a[1].b: 2 / 3"]
     assert list(common.differing({"a": 1}, {"a": 1, "b": None})) == []

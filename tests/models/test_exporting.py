@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -16,12 +18,14 @@ pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")
 
 from conftest import fit_strategy, separable_texts, tiny_task
+from headstart.cli.main import run
 from headstart.data.examples import Examples
 from headstart.errors import ConfigError, ModelError
 from headstart.models import exporting, onnx_graph
 from headstart.models import folder as model_folder
 from headstart.models.exporting import export_model
 from headstart.models.labeling import predict_file
+from headstart.models.onnx_classifier import new_session
 from headstart.models.predicting import open_model
 from headstart.models.runtime import Runtime
 
@@ -124,7 +128,43 @@ def test_a_loss_of_accuracy_is_a_fault():
     speed = {"batches_ratio": 2.0, "single_ratio": 3.0}
     assert exporting._faults({"points_lost": 0.5}, speed) == []
     assert "0.51 points" in exporting._faults({"points_lost": 0.51}, speed)[0]
-    assert exporting._faults(None, speed) == []
+
+
+def test_without_labels_other_answers_are_a_fault(saved, tmp_path, monkeypatch):
+    speed = {"batches_ratio": 2.0, "single_ratio": 3.0, "texts_per_second": {}, "single_text_ms": {}, "texts": 40}
+    assert exporting._faults(None, speed, same_label=0.995) == []
+    assert "99.0% of the texts" in exporting._faults(None, speed, same_label=0.99)[0]
+    monkeypatch.setattr(exporting, "_speeds", lambda *_: speed)
+    monkeypatch.setattr(exporting, "_share_alike", lambda *_: 0.9)
+    texts = Examples.of(labeled().texts)
+    with pytest.raises(ModelError, match=r"90\.0% of the texts.*--force"):
+        export_model(saved("full"), tmp_path / "onnx", int8=True, examples=texts)
+    report = export_model(saved("full"), tmp_path / "onnx", int8=True, examples=texts, force=True).report
+    assert (report["accuracy"], report["same_label"], report["forced"]) == (None, 0.9, True)
+
+
+def test_the_label_column_of_training_is_looked_for(saved, tmp_path, capsys):
+    found, y = separable_texts(24, seed=4)
+    card = json.loads((saved("full") / "headstart.json").read_text())
+    model = Path(shutil.copytree(saved("full"), tmp_path / "model"))
+    (model / "headstart.json").write_text(json.dumps({**card, "label_column": "mood"}))
+    frame = pd.DataFrame({"text": found, "mood": [("neg", "pos")[c] for c in y]})
+    frame.to_csv(tmp_path / "with.csv", index=False)
+    frame[["text"]].to_csv(tmp_path / "without.csv", index=False)
+    words = ["export", str(model), "--data"]
+    assert run([*words, str(tmp_path / "with.csv"), "--out", str(tmp_path / "a")]) == 0
+    report = json.loads((tmp_path / "a" / "export.json").read_text())
+    assert report["accuracy"]["texts"] == 24
+    assert report["speed"]["texts"] == 24
+    assert report["speed"]["batches_ratio"] > 0
+    assert "built-in" not in capsys.readouterr().err
+    assert run([*words, str(tmp_path / "without.csv"), "--out", str(tmp_path / "b")]) == 0
+    assert json.loads((tmp_path / "b" / "export.json").read_text())["accuracy"] is None
+    assert "no column 'mood'" in capsys.readouterr().err
+    assert run([*words, str(tmp_path / "with.csv"), "--label", "moood", "--out", str(tmp_path / "c")]) == 2
+    assert run(["export", str(model), "--out", str(tmp_path / "d")]) == 0
+    assert "built-in texts" in capsys.readouterr().err
+    assert json.loads((tmp_path / "d" / "export.json").read_text())["speed"] is None
 
 
 def test_speeds_are_measured_in_turn(saved):
@@ -165,8 +205,6 @@ def test_other_folders_are_not_overwritten(saved, tmp_path):
 
 
 def test_engines(saved, tmp_path, texts):
-    import shutil
-
     source = Path(shutil.copytree(saved("full"), tmp_path / "model"))
     with pytest.raises(ModelError, match="headstart export"):
         open_model(source, engine="onnx")
@@ -179,8 +217,8 @@ def test_engines(saved, tmp_path, texts):
     with pytest.raises(ModelError, match="is an ONNX export"):
         open_model(source / "onnx", engine="torch")
     (tmp_path / "in.csv").write_text("text\n" + "\n".join(t for t in texts if t))
-    answers = [predict_file(open_model(source, engine=e), tmp_path / "in.csv", tmp_path / f"{e}.jsonl").out for e in
-               ("torch", "onnx")]  # fmt: skip
+    opened = {e: open_model(source, engine=e, precision="float32") for e in ("torch", "onnx")}
+    answers = [predict_file(o, tmp_path / "in.csv", tmp_path / f"{e}.jsonl").out for e, o in opened.items()]
     shares = [[json.loads(line)["p_pos"] for line in a.read_text().splitlines()] for a in answers]
     np.testing.assert_allclose(*shares, atol=1e-5)
     shutil.copyfile(saved("full", "roberta") / "model.safetensors", source / "model.safetensors")
@@ -206,3 +244,37 @@ def test_damaged_graphs_and_weights_elsewhere_are_refused(saved, tmp_path):
     graph.unlink()
     with pytest.raises(ModelError, match="missing"):
         open_model(tmp_path / "onnx")
+
+
+@pytest.mark.parametrize("place", ["constant", "branch", "function"])
+def test_weights_elsewhere_are_found_wherever_they_hang(place, tmp_path):
+    """A Constant's attribute, a branch of an If and the body of a function hold tensors too."""
+    import onnx
+    from onnx import helper
+
+    number = onnx.TensorProto.FLOAT
+    tensor = helper.make_tensor("away", number, [1], [1.0])
+    tensor.ClearField("float_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="../../secret")
+    out = helper.make_tensor_value_info("y", number, [1])
+    constant = helper.make_node("Constant", [], ["y"], value=tensor)
+    flag = helper.make_tensor_value_info("flag", onnx.TensorProto.BOOL, [])
+    nodes = {
+        "constant": [constant],
+        "branch": [
+            helper.make_node("If", ["flag"], ["y"], **{
+                side: helper.make_graph([constant], side, [], [out]) for side in ("then_branch", "else_branch")
+            })
+        ],
+        "function": [helper.make_node("Own", [], ["y"], domain="own")],
+    }[place]  # fmt: skip
+    functions = [helper.make_function("own", "Own", [], ["y"], [constant], [helper.make_opsetid("", 17)])]
+    made = helper.make_model(
+        helper.make_graph(nodes, "g", [flag], [out]),
+        functions=functions if place == "function" else [],
+        opset_imports=[helper.make_opsetid("", 17), helper.make_opsetid("own", 1)],
+    )
+    (tmp_path / "model.onnx").write_bytes(made.SerializeToString())
+    with pytest.raises(ModelError, match=r"weights in other files \(away\)"):
+        new_session(tmp_path / "model.onnx")

@@ -337,6 +337,62 @@ def test_pickles_in_place_of_weights_are_refused(name: str, copied: Callable[[st
     assert not marker.exists()
 
 
+def _doors(folder: Path) -> dict[str, Callable[[], object]]:
+    """Every way to a model folder but `load`: none of them may use what `load` refuses."""
+    from headstart.experiment.source import existing_source
+    from headstart.inference.api import infer
+    from headstart.models.encoders import find_encoder
+    from headstart.models.exporting import export_model
+    from headstart.models.inspecting import find
+    from headstart.models.predicting import open_model
+    from headstart.registry import Registry
+    from headstart.registry.packaging import write_mlflow_model
+    from headstart.registry.registering import register
+
+    out = folder.parent / "out"
+    return {
+        "register": lambda: register(Registry.open(), str(folder), "reviews"),
+        "package": lambda: write_mlflow_model(folder, out),
+        "infer": lambda: infer("sentiment", "a film", model=str(folder)),
+        "source": lambda: existing_source(str(folder)),
+        "encoder": lambda: find_encoder(str(folder)),
+        "inspect": lambda: find(str(folder)),
+        "export": lambda: export_model(folder, out),
+        "engine": lambda: open_model(folder, engine="onnx"),
+    }
+
+
+@pytest.mark.parametrize("what", ["pickle", "link", "outside", "code"])
+def test_every_door_refuses_what_loading_refuses(
+    what: str, copied: Callable[[str], Path], own_registry: Path, tmp_path: Path
+) -> None:
+    folder = copied("full")
+    if what == "pickle":
+        (folder / "training_args.bin").write_bytes(pickle.dumps([1]))
+    elif what == "link":
+        (tmp_path / "elsewhere").mkdir()
+        (folder / "onnx").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    elif what == "outside":
+        (folder / "tokenizer_config.json").write_text('{"vocab_file": "../../secret"}')
+    else:
+        (folder / "modeling.py").write_text("raise SystemExit")
+    for door in _doors(folder).values():
+        with pytest.raises(ModelError, match=r"it is not loaded"):
+            door()
+
+
+def test_an_exported_folder_behind_a_link_is_refused(copied: Callable[[str], Path], tmp_path: Path) -> None:
+    from headstart.models.exporting import export_model
+    from headstart.models.predicting import open_model
+
+    pytest.importorskip("onnxruntime")
+    folder = copied("full")
+    export_model(folder, tmp_path / "elsewhere")
+    (folder / "onnx").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    with pytest.raises(ModelError, match="onnx is a link that leads out"):
+        open_model(folder, engine="onnx")
+
+
 # --- damaged folders
 
 MISSING = object()

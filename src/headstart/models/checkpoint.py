@@ -10,6 +10,7 @@ from typing import Any
 
 from headstart.errors import HeadstartError, ModelError, counted
 
+CARD = "headstart.json"  # what tells a model folder of ours from others
 _NAMES_SHOWN = 3
 
 

@@ -18,10 +18,12 @@ from headstart.data.labels import Labels
 from headstart.errors import ModelError, did_you_mean
 from headstart.models.attention import use_products
 from headstart.models.checkpoint import (
+    CARD,
     check_folder,
     loading,
     refuse_empty_vocabulary,
     refuse_random_weights,
+    refuse_unsafe,
 )
 from headstart.models.gru import GruConfig, GruForSequenceClassification, GruModel
 from headstart.models.runtime import seeded
@@ -99,6 +101,8 @@ def find_encoder(name: str, revision: str | None = None, *, what: str = "encoder
     if path.is_dir():
         if revision is not None:
             raise ModelError(f"--revision {revision} goes with a hub name, but '{name}' is a folder here; leave it out")
+        if (path / CARD).is_file():  # a model folder of ours, which holds no pickle; other encoders may, unread
+            refuse_unsafe(path)
         return Encoder(name, check_folder(path))
     if path.is_file() or name.startswith((".", "/", "~")):
         raise ModelError(f"{what} '{name}' is not a folder; give the folder that holds config.json ({flag})")

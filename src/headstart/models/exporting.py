@@ -29,6 +29,7 @@ REPORT = "export.json"
 # float32 on both sides: only the order of sums differs.
 _SAME_PROBABILITIES = 1e-4
 _MOST_POINTS_LOST = 0.5
+_LEAST_ALIKE = 0.995
 _BATCHES_FASTER = 1.2
 _SINGLE_FASTER = 2.0
 _SINGLE_TEXTS = 15
@@ -77,8 +78,10 @@ def export_model(
         source: model folder of a fine-tuned network, a linear head on frozen features or the GRU.
         out: folder to write; replaced if it is an export.
         int8: quantize the products; the texts decide how.
-        examples: real texts to check and measure on, with labels where accuracy shall be compared.
-        force: write int8 also where it loses more than 0.5 points of accuracy or is not faster.
+        examples: real texts to check and measure on, with labels where accuracy shall be compared; without texts the
+            graph is checked on a few built-in ones, and nothing is timed.
+        force: write int8 also where it loses more than 0.5 points of accuracy (without labels: gives another label to
+            more than 0.5% of the texts) or is not faster.
         tell: told what is being done.
 
     Raises:
@@ -102,11 +105,14 @@ def export_model(
             tell("quantizing and measuring")
             report = {**made, **_quantize(model, texts, temporary, path, force=force), "precision": "int8"}
         else:
-            report["accuracy"] = _accuracies(model, _opened(model, temporary / GRAPH), texts)
+            opened = _opened(model, temporary / GRAPH)
+            report["accuracy"] = _accuracies(model, opened, texts)
+            report["speed"] = None if examples is None else _against_torch(path, opened, texts)
         for file in temporary.glob("*.onnx"):
             if file.name != GRAPH:
                 file.unlink()
         report |= {
+            "texts": "built-in" if examples is None else "given",
             "bytes": (temporary / GRAPH).stat().st_size,
             "source": {"folder": str(path), "weights": weights_fingerprint(path)},
             "machine": hardware(),
@@ -187,20 +193,20 @@ def _quantize(model: Model, texts: Examples, folder: Path, source: Path, *, forc
     if not good:
         raise ModelError(f"int8 was not written: {'; '.join(row['problem'] for row in tried)}")
     best = _calibrated(model, few, folder, good)
-    torch_model = model_folder.load(source, precision="auto", device="cpu")
-    speed = _speeds(torch_model.classifier, best[1], texts)
+    speed = _against_torch(source, best[1], texts)
     accuracy = _accuracies(model, best[1], texts)
-    faults = _faults(accuracy, speed)
+    alike = best[0]["same_label"] if accuracy is not None else _share_alike(model, best[1], texts)
+    faults = _faults(accuracy, speed, same_label=alike)
     if faults and not force:
         raise ModelError(f"int8 was not written: {'; '.join(faults)}. --force writes it all the same")
     shutil.copyfile(folder / f"{best[0]['graph']}-int8.onnx", folder / GRAPH)
-    runtime = runtime_of(torch_model)
     return {
         **best[0],
+        "same_label": alike,
         "texts_compared": len(few),
         "calibration": {"texts": len(few), "tried": tried},
         "accuracy": accuracy,
-        "speed": {"torch_precision": None if runtime is None else runtime.precision, **speed},
+        "speed": speed,
         "forced": bool(faults),
         "faults": faults,
     }
@@ -214,6 +220,14 @@ def _calibrated(
     kept = [row for row in good if row["same_label"] >= most - _MOST_POINTS_LOST / 100]
     opened = [(row, _opened(model, folder / f"{row['graph']}-int8.onnx")) for row in kept]
     return min(opened, key=lambda pair: _seconds(pair[1], few))
+
+
+def _against_torch(source: Path, onnx_one: Classifier, texts: Examples) -> dict[str, Any]:
+    """Time a graph against torch in the precision that torch chooses on this machine."""
+    torch_model = model_folder.load(source, precision="auto", device="cpu")
+    runtime = runtime_of(torch_model)
+    precision = None if runtime is None else runtime.precision
+    return {"torch_precision": precision, **_speeds(torch_model.classifier, onnx_one, texts)}
 
 
 def _seconds(classifier: Classifier, examples: Examples) -> float:
@@ -258,10 +272,22 @@ def _accuracies(model: Model, onnx_one: Classifier, texts: Examples) -> dict[str
     return {**found, "points_lost": round(100 * (found["torch"] - found["onnx"]), 3), "texts": len(labeled)}
 
 
-def _faults(accuracy: dict[str, Any] | None, speed: dict[str, Any]) -> list[str]:
+def _share_alike(model: Model, onnx_one: Classifier, texts: Examples) -> float:
+    """Return the share of texts (fraction 0-1) to which both give the same label."""
+    both = (one.predict_proba(texts).argmax(axis=1) for one in (model.classifier, onnx_one))
+    return float(np.equal(*both).mean())
+
+
+def _faults(accuracy: dict[str, Any] | None, speed: dict[str, Any], *, same_label: float = 1.0) -> list[str]:
+    """Return what is wrong with an int8 graph; where no label is known, another answer counts as a wrong one."""
     faults = []
     if accuracy is not None and accuracy["points_lost"] > _MOST_POINTS_LOST:
         faults.append(f"it loses {accuracy['points_lost']:.2f} points of accuracy (at most {_MOST_POINTS_LOST})")
+    if accuracy is None and same_label < _LEAST_ALIKE:
+        faults.append(
+            f"it gives {same_label:.1%} of the texts the label that torch gives (at least {_LEAST_ALIKE:.1%}; with "
+            "--label the accuracy decides)"
+        )
     if speed["batches_ratio"] < _BATCHES_FASTER:
         faults.append(
             f"in batches it is {speed['batches_ratio']:.2f} times as fast as torch (at least {_BATCHES_FASTER})"

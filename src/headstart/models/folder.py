@@ -19,6 +19,7 @@ import pandas as pd
 from headstart.data.examples import Examples
 from headstart.data.labels import Labels, Value
 from headstart.errors import DataError, ModelError, did_you_mean, unknown_name
+from headstart.models import checkpoint
 from headstart.models.baselines import MajorityClassifier, TfidfClassifier
 from headstart.models.batching import TRUNCATIONS, TextSettings
 from headstart.models.checkpoint import check_folder, check_safetensors, refuse_unsafe
@@ -30,7 +31,7 @@ from headstart.models.onnx_classifier import OnnxClassifier
 from headstart.models.runtime import Runtime, choose_runtime
 from headstart.records import read_json, whole_folder, write_json
 
-CARD = "headstart.json"
+CARD = checkpoint.CARD
 FORMAT = 1
 _CLASSES = (MajorityClassifier, TfidfClassifier, FrozenClassifier, NetworkClassifier, OnnxClassifier)
 _KINDS: dict[str, Any] = {c.kind: c for c in _CLASSES}
@@ -179,7 +180,6 @@ def load(folder: str | Path, *, precision: str = "auto", device: str = "auto", r
     path = Path(folder).expanduser()
     if not path.is_dir():
         raise ModelError(f"there is no model folder at {folder}; `headstart compare` leaves one in runs/NAME/best")
-    refuse_unsafe(path)
     card = read_card(path)
     if card["kind"] in ("network", "frozen"):
         check_folder(path)
@@ -197,9 +197,12 @@ def load(folder: str | Path, *, precision: str = "auto", device: str = "auto", r
 def read_card(path: Path) -> dict[str, Any]:
     """Return the content of ``headstart.json``, or what stands for it where a folder of transformers has none.
 
+    Whoever uses a model folder comes through here, so here it is refused where it holds what could run code.
+
     Raises:
-        ModelError: it is damaged, of another format or kind, or the folder is no model.
+        ModelError: it is damaged, of another format or kind, is no model, or holds a pickle, code or a way out.
     """
+    refuse_unsafe(path)
     file = path / CARD
     if not file.is_file():
         return _foreign_card(path)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -137,8 +139,28 @@ def _check_graph(graph: Path) -> None:
         made = onnx.load(str(graph), load_external_data=False)
     except Exception as problem:  # protobuf's errors differ from version to version
         raise ModelError(f"{graph} is damaged or truncated; export the model again") from problem
-    outside = [t.name for t in made.graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL]
+    nodes = [node for function in made.functions for node in function.node]
+    tensors = itertools.chain(_tensors(made.graph), *map(_of_node, nodes))
+    outside = [t.name or "no name" for t in tensors if t.data_location == onnx.TensorProto.EXTERNAL]
     if outside:
         raise ModelError(
             f"{graph} keeps weights in other files ({outside[0]}); it is not loaded. Export the model again"
         )
+
+
+def _tensors(graph: Any) -> Iterator[Any]:
+    """Yield every stored tensor of a graph: initializers, and those in attributes and branches of its nodes."""
+    yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield from (sparse.values, sparse.indices)
+    for node in graph.node:
+        yield from _of_node(node)
+
+
+def _of_node(node: Any) -> Iterator[Any]:
+    for attribute in node.attribute:
+        yield from (attribute.t, *attribute.tensors)
+        for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
+            yield from (sparse.values, sparse.indices)
+        for graph in (attribute.g, *attribute.graphs):
+            yield from _tensors(graph)
