@@ -1,9 +1,11 @@
 """20,000 requests that nobody should send: no 5xx but 503 when full, no crash, level memory.
 
-A quarter is made up by schemathesis from the server's own OpenAPI description, valid and invalid; the rest are
-bodies mutated from valid ones: bytes flipped, cut, doubled, deep nesting, huge numbers, lone surrogates, NUL, long
-texts, wrong types, chunked bodies that never say how long they are, broken HTTP. Sixteen clients send at once to a
-server with a short queue. Memory is that of the process; the last quarter of the samples is compared with the second.
+Up to a quarter is made up by schemathesis from the server's own OpenAPI description, for every path, valid and invalid
+(of paths that take nothing there are few); the rest are bodies mutated from valid ones: bytes flipped, cut, doubled,
+deep nesting, huge numbers, lone surrogates, NUL, long texts, wrong types, chunked bodies that never say how long they
+are, broken HTTP. Sixteen clients send at once to a server with a short queue. The server's processes must be the same
+at the end as at the beginning: one that crashed would have been started again. Memory is that of all of them; the last
+quarter of the samples is compared with the second.
 
     python benchmarks/serve_fuzz.py --json benchmarks/results/serve_fuzz.json
     python benchmarks/serve_fuzz.py --requests 500
@@ -69,24 +71,27 @@ def main() -> int:
     if options.threads is not None:
         words += ["--threads", str(options.threads)]
     with serving(words, port, log=Path(options.out) / "server.log") as server:
-        before = ask(server)
+        before, pids = ask(server), server.pids()
         statuses, memory = fuzz(server, options.requests, options.seed, quiet=options.quiet)
         after = ask(server)
-        alive = server.process.poll() is None
-    claims = claims_of(statuses, memory, alive=alive, same=before is not None and before == after)
+        alive = bool(pids) and server.pids() == pids
+    same = before is not None and before == after
+    claims = claims_of(statuses, memory, options.requests, alive=alive, same=same)
     shown = {str(k): v for k, v in sorted(statuses.items(), key=lambda item: str(item[0]))}
     megabytes = [round(m / 2**20, 1) for m in memory]
     return finish("serve_fuzz", options, claims, {"statuses": shown, "memory_mib": megabytes})
 
 
-def claims_of(statuses: Counter[Any], memory: list[int], *, alive: bool, same: bool) -> list[Claim]:
+def claims_of(statuses: Counter[Any], memory: list[int], count: int, *, alive: bool, same: bool) -> list[Claim]:
     """Return what is claimed of the statuses and the samples of memory."""
     bad = sum(n for status, n in statuses.items() if isinstance(status, int) and status >= 500 and status != 503)
     quarter = max(1, len(memory) // 4)
     early, late = (statistics.median(memory[i * quarter : (i + 1) * quarter] or memory) for i in (1, 3))
+    sent = statuses.total()
     return [
+        Claim("requests sent", f">= {count:,}", f"{sent:,}", sent >= count),
         Claim("answers of 500 and above but 503", "0", str(bad), bad == 0),
-        Claim("the server lives at the end", "yes", "yes" if alive else "no", alive),
+        Claim("all its processes are those of the beginning", "yes", "yes" if alive else "no", alive),
         Claim("it labels at the end as at the beginning", "yes", "yes" if same else "no", same),
         Claim("memory, last quarter to second", f"<= {GROWTH}", f"{late / early:.3f}", late <= GROWTH * early),
     ]
@@ -114,10 +119,12 @@ def fuzz(server: Server, count: int, seed: int, *, quiet: bool) -> tuple[Counter
 
     made_up = int(count * MADE_UP_SHARE)
     with ThreadPoolExecutor(CLIENTS) as pool:
-        jobs = [pool.submit(mutated, server.url, (count - made_up) // (CLIENTS - 1), seed + i, told) for i in range(15)]
+        each = (count - made_up) // (CLIENTS - 1)
+        jobs = [pool.submit(mutated, server.url, each, seed + i, told) for i in range(CLIENTS - 1)]
         jobs.append(pool.submit(described, server.url, made_up, told))
         for job in jobs:
             job.result()
+    mutated(server.url, max(0, count - statuses.total()), seed + CLIENTS, told)  # what could not be made up
     return statuses, memory
 
 
@@ -198,28 +205,38 @@ def raw(url: str, request: bytes) -> str:
 
 
 def described(url: str, count: int, told: Callable[[Any], None]) -> None:
-    """Send so many requests made up from the description, valid and invalid in turn."""
+    """Send up to so many requests made up from the description: for every path, valid and invalid."""
     import schemathesis
-    from hypothesis import HealthCheck, given, settings
     from schemathesis import GenerationMode
 
-    found = schemathesis.openapi.from_url(f"{url}/openapi.json")["/predict"]["POST"]
-    for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
-        few = settings(
-            max_examples=count // 2, deadline=None, database=None, derandomize=True,
-            suppress_health_check=list(HealthCheck),
-        )  # fmt: skip
+    operations = [found.ok() for found in schemathesis.openapi.from_url(f"{url}/openapi.json").get_all_operations()]
+    asked = [(operation, GenerationMode.POSITIVE) for operation in operations]
+    asked += [(operation, GenerationMode.NEGATIVE) for operation in operations if len(operation.body)]
+    few = count // 10  # for each path that takes nothing
+    rest = (count - few * sum(not len(operation.body) for operation in operations)) // 2
+    for operation, mode in asked:
+        send_made_up(operation, mode, rest if len(operation.body) else few, told)
 
-        @few
-        @given(found.as_strategy(generation_mode=mode))
-        def send(case: Any) -> None:
-            try:
-                told(case.call(timeout=SECONDS).status_code)
-            except OSError as problem:  # requests' own are OSErrors
-                told(type(problem).__name__)
-                time.sleep(0.01)
 
-        send()
+def send_made_up(operation: Any, mode: Any, count: int, told: Callable[[Any], None]) -> None:
+    """Send up to so many requests to one path."""
+    from hypothesis import HealthCheck, given, settings
+
+    few = settings(
+        max_examples=max(1, count), deadline=None, database=None, derandomize=True,
+        suppress_health_check=list(HealthCheck),
+    )  # fmt: skip
+
+    @few
+    @given(operation.as_strategy(generation_mode=mode))
+    def send(case: Any) -> None:
+        try:
+            told(case.call(timeout=SECONDS).status_code)
+        except OSError as problem:  # requests' own are OSErrors
+            told(type(problem).__name__)
+            time.sleep(0.01)
+
+    send()
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from common import Claim, finish, new_parser
-from servers import Server, free_port, get, headstart_words, minilm_model, serving, texts, wait_until
+from servers import Server, free_port, get, headstart_words, labeled, minilm_model, serving, texts, wait_until
 
 CONNECTIONS = 32
 TIMES_PLAIN = 4.0
@@ -208,12 +208,11 @@ def ours(model: Path, load: Load) -> Callable[[int], list[str]]:
 
 def quantized(out: Path, model: Path) -> Path:
     """Return the int8 export of a model, made where it is not there yet."""
-    from headstart.data.examples import Examples
     from headstart.models.exporting import export_model
 
     folder = out / "model_int8"
     if not folder.is_dir():
-        export_model(model, folder, int8=True, examples=Examples.of(texts(400)), force=True)
+        export_model(model, folder, int8=True, examples=labeled(400), force=True)
     return folder
 
 

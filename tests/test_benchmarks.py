@@ -411,11 +411,11 @@ def test_claims_of_load_are_against_the_better_handler() -> None:
 def test_claims_of_fuzzing() -> None:
     from collections import Counter
 
-    level, growing = [100] * 40, [100 + i for i in range(40)]
-    fine = serve_fuzz.claims_of(Counter({200: 5, 422: 4, 503: 3, "raw: 400": 1}), level, alive=True, same=True)
-    assert [c.met for c in fine] == [True] * 4
-    bad = serve_fuzz.claims_of(Counter({200: 5, 500: 1}), growing, alive=False, same=False)
-    assert [c.met for c in bad] == [False] * 4
+    level, growing = [100] * 50, [100 + i for i in range(40)]
+    fine = serve_fuzz.claims_of(Counter({200: 5, 422: 4, 503: 3, "raw: 400": 1}), level, 13, alive=True, same=True)
+    assert [c.met for c in fine] == [True] * 5
+    bad = serve_fuzz.claims_of(Counter({200: 5, 500: 1}), growing, 7, alive=False, same=False)
+    assert [c.met for c in bad] == [False] * 5
 
 
 def test_mutated_bodies_are_the_same_for_the_same_seed() -> None:

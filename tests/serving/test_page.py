@@ -229,6 +229,37 @@ def test_faults_are_said_and_reached(page: Any) -> None:
     assert "cannot be reached" in page.locator("#problem").inner_text()
 
 
+def test_screen_readers_are_told_what_is_where_and_what_changes(page: Any, film: Path) -> None:
+    """Landmarks and headings have their roles and names; what changes is said by regions that are there all along."""
+    with Site(served(film), max_characters=50) as url:
+        page.goto(url)
+        page.wait_for_selector("#card table")
+        assert page.get_by_role("main").count() == 1
+        assert page.get_by_role("banner").count() == 1
+        assert page.get_by_role("heading", level=1).all_inner_texts() == ["Try the model"]
+        for name in ("Try the model", "films"):
+            assert page.get_by_role("region", name=name, exact=True).is_visible()
+        assert page.get_by_role("table").get_by_role("columnheader").count() > 0
+        status = page.get_by_role("status")
+        assert (status.count(), status.get_attribute("aria-live"), status.inner_text()) == (1, "polite", "")
+        page.evaluate("window.region = document.querySelector('[role=status]')")
+        page.get_by_role("textbox").fill("good film")
+        page.get_by_role("button", name="Label", exact=True).click()
+        answers = page.get_by_role("region", name="Answers")
+        answers.wait_for()
+        page.get_by_text("1 text labeled.", exact=True).wait_for()
+        assert page.evaluate("region.isConnected && region.textContent") == "1 text labeled."
+        assert page.locator("#texts-form").get_attribute("aria-busy") == "false"
+        shares = answers.get_by_role("list", name="Probabilities").get_by_role("listitem")
+        assert sorted(words.split()[0] for words in shares.all_inner_texts()) == ["negative", "positive"]
+        assert page.get_by_role("alert").count() == 0  # hidden, so that nothing is read
+        page.get_by_role("textbox").fill("x" * 51)
+        page.get_by_role("button", name="Label", exact=True).click()
+        alert = page.get_by_role("alert")
+        alert.wait_for()
+        assert "at most 50" in alert.inner_text()
+
+
 def test_texts_are_shown_as_text(page: Any, film: Path) -> None:
     text = "<img src=x onerror=alert(1)> & <b>good</b>"
     with Site(served(film)) as url:

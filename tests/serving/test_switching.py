@@ -200,6 +200,20 @@ def test_names_and_versions_of_what_is_given():
         wanted(["models:/films"], [])
 
 
+@pytest.mark.parametrize(
+    "models, named, twice",
+    [
+        (["models:/films/1"], ["films=a"], "'films', version 1, is given 2 times"),
+        (["models:/films/7", "models:/films/7"], [], "'films', version 7,"),
+        (["models:/films@champion"], ["films=models:/rooms@champion"], "'films', version champion,"),
+    ],
+)
+def test_what_no_request_could_reach_is_refused(models, named, twice):
+    with pytest.raises(ConfigError, match=twice):
+        wanted(models, named)
+    assert wanted(["models:/films/2", "models:/films@champion"], ["films=a"])
+
+
 def test_an_alias_of_the_registry_is_followed(folders, tmp_path, monkeypatch):
     from headstart.registry.registering import register
     from headstart.registry.store import Registry

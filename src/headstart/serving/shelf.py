@@ -203,13 +203,32 @@ def wanted(models: Sequence[str], named: Sequence[str]) -> list[Wanted]:
     for chosen, model in given:
         own, place, alias = find(model)
         found.append(Wanted(chosen or own or name_of(Path(model)), place, alias))
-    return _numbered(found)
+    entries = _numbered(found)
+    _check_once(entries)
+    return entries
 
 
 def name_of(path: Path) -> str:
     """Return a folder's name, of ``runs/reviews/best`` the comparison's."""
     parts = [p for p in path.expanduser().absolute().parts if p not in _INNER_FOLDERS]
     return parts[-1].strip("/") or "model"
+
+
+def _check_once(entries: Iterable[Wanted]) -> None:
+    counts = Counter((entry.name, entry.alias or _given(entry.place)) for entry in entries)
+    faults = [
+        f"model '{name}', version {version}, is given {n} times, and a request could reach only the first: leave one "
+        "out, or give it another name with --name NAME=MODEL"
+        for (name, version), n in counts.items()
+        if n > 1
+    ]
+    if faults:
+        raise ConfigError(faults)
+
+
+def _given(place: Place) -> str:
+    """Return the version that the user named; the registry is not asked."""
+    return str(place.reference.version) if isinstance(place, RegisteredPlace) else place.version()
 
 
 def _numbered(found: Iterable[Wanted]) -> list[Wanted]:

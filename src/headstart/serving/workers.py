@@ -12,17 +12,21 @@ import contextlib
 import itertools
 import multiprocessing
 import os
-import queue
 import signal
+import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from headstart.data.examples import Examples
 from headstart.data.labels import Labels
-from headstart.errors import ModelError
+from headstart.errors import ConfigError, DataError, HeadstartError, ModelError
 from headstart.models.classifier import Advance, Classifier, Prepared, Probabilities
 from headstart.models.folder import Model
 from headstart.models.predicting import blank_row
@@ -31,6 +35,8 @@ Open = Callable[[Path], Model]
 _MOST = 4  # beyond it single texts get too slow for what throughput gains
 _MEMORY_SHARE = 0.5  # of the memory that is free when the server starts
 _STOP_SECONDS = 5
+_NICENESS = 5  # whoever reads and answers requests comes first
+_FAULTS: dict[str, Callable[[tuple[str, ...]], HeadstartError]] = {"DataError": DataError, "ConfigError": ConfigError}
 
 
 def count_for(cores: int, weights_bytes: int, free_bytes: int) -> int:
@@ -60,32 +66,37 @@ class Workers:
         self.count = count
         self._open = open_model
         self._all = [_Worker(threads, open_model) for _ in range(count)]
-        self._free: queue.Queue[_Worker] = queue.Queue()
-        for worker in self._all:
-            self._free.put(worker)
+        self._lock = threading.Lock()
+        self._free = list(self._all)
+        self._asked: list[tuple[Collection[_Worker], Future[_Worker]]] = []  # who waits for one of which, in turn
         self._keys = itertools.count()
 
     def open(self, folder: Path) -> Model:
         """Open a model in every process; return it with a classifier that asks them.
 
         Raises:
-            ModelError: it cannot be opened.
+            HeadstartError: it cannot be opened.
         """
         model = self._open(folder)
         remote = RemoteClassifier(self, next(self._keys), folder, model.classifier)
-        waiting = set(self._all)
-        while waiting:  # one after the other, so that the others go on labeling
-            with self._any() as worker:
-                if worker in waiting:
-                    waiting.discard(worker)
-                    worker.label(remote.key, folder, model.examples(blank_row(model)))
         weakref.finalize(remote, self._forget, remote.key).atexit = False
+        for worker in self._all:  # one after the other, so that the others go on labeling
+            with self._one_of((worker,)):
+                worker.label(remote.key, folder, model.examples(blank_row(model)))
         return Model(remote, model.card, model.folder)
 
     def label(self, key: int, folder: Path, examples: Examples) -> Probabilities:
-        """Return class probabilities (N, C), by whichever process is free first."""
-        with self._any() as worker:
+        """Return class probabilities (N, C), by whichever process is free first.
+
+        Raises:
+            HeadstartError: what went wrong there.
+        """
+        with self._one_of(self._all) as worker:
             return worker.label(key, folder, examples)
+
+    def memory_bytes(self) -> int:
+        """Return the resident memory of all processes."""
+        return sum(worker.memory_bytes() for worker in self._all)
 
     def close(self) -> None:
         """End the processes."""
@@ -93,12 +104,28 @@ class Workers:
             worker.close()
 
     @contextlib.contextmanager
-    def _any(self) -> Iterator[_Worker]:
-        worker = self._free.get()
+    def _one_of(self, wanted: Collection[_Worker]) -> Iterator[_Worker]:
+        """Have a process to oneself, the first of those wanted that is free; who came first is served first."""
+        asked: Future[_Worker] = Future()
+        with self._lock:
+            self._asked.append((wanted, asked))
+            self._hand_out()
+        worker = asked.result()
         try:
             yield worker
         finally:
-            self._free.put(worker)
+            with self._lock:
+                self._free.append(worker)
+                self._hand_out()
+
+    def _hand_out(self) -> None:
+        for entry in list(self._asked):
+            wanted, asked = entry
+            found = next((worker for worker in self._free if worker in wanted), None)
+            if found is not None:
+                self._free.remove(found)
+                self._asked.remove(entry)
+                asked.set_result(found)
 
     def _forget(self, key: int) -> None:
         for worker in self._all:
@@ -161,7 +188,8 @@ class _Worker:
         context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=work, args=(theirs, self._threads, self._open), daemon=True)
-        self._process.start()
+        with _signals_blocked():
+            self._process.start()
         theirs.close()
 
     def label(self, key: int, folder: Path, examples: Examples) -> Probabilities:
@@ -176,10 +204,16 @@ class _Worker:
     def _ask(self, key: int, folder: Path, examples: Examples) -> Probabilities:
         dropped = [self.dropped.popleft() for _ in range(len(self.dropped))]
         self._pipe.send((dropped, key, folder, examples.texts, examples.pairs, examples.columns))
-        found: Probabilities | str = self._pipe.recv()
-        if isinstance(found, str):
-            raise ModelError(found)
+        found: Probabilities | _Fault = self._pipe.recv()
+        if isinstance(found, _Fault):
+            raise found.error()
         return found
+
+    def memory_bytes(self) -> int:
+        """Return the resident memory of the process; 0 where it has ended."""
+        with contextlib.suppress(psutil.Error):
+            return int(psutil.Process(self._process.pid).memory_info().rss)
+        return 0
 
     def close(self) -> None:
         """End the process."""
@@ -190,6 +224,43 @@ class _Worker:
             self._process.join()
 
 
+@dataclass(frozen=True)
+class _Fault:
+    """What went wrong in a process, as it is sent: not every error can be."""
+
+    kind: str
+    words: tuple[str, ...]
+
+    @classmethod
+    def of(cls, problem: Exception) -> _Fault:
+        """Return an error of our own as its words, another as its type and words."""
+        if isinstance(problem, DataError | ConfigError):
+            return cls(type(problem).__name__, problem.faults)
+        known = isinstance(problem, HeadstartError)
+        return cls("", (str(problem) if known else f"{type(problem).__name__}: {problem}",))
+
+    def error(self) -> HeadstartError:
+        """Return the error to raise: of the kind it was, where that is the user's doing."""
+        return _FAULTS[self.kind](self.words) if self.kind in _FAULTS else ModelError(self.words[0])
+
+
+@contextlib.contextmanager
+def _signals_blocked() -> Iterator[None]:
+    """Let a process that is started inside the block be blind to Ctrl-C and SIGTERM from its first moment on.
+
+    Both reach a whole terminal or group; the first process decides, and it finishes what the others compute. The end
+    of the pipe ends them.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def work(pipe: Connection, threads: int, open_model: Open) -> None:
     """Label what comes out of a pipe until its end: the whole life of a process.
 
@@ -198,12 +269,14 @@ def work(pipe: Connection, threads: int, open_model: Open) -> None:
         threads: to compute with.
         open_model: opens a folder.
     """
+    for ignored in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(ignored, signal.SIG_IGN)
+    if hasattr(os, "nice"):  # not on Windows
+        os.nice(_NICENESS)
     import torch
 
     from headstart.models.runtime import keep_freed_memory
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal; the first one decides
-    os.nice(5)
     torch.set_num_threads(threads)
     keep_freed_memory()
     classifiers: dict[int, Classifier] = {}
@@ -212,11 +285,11 @@ def work(pipe: Connection, threads: int, open_model: Open) -> None:
             dropped, key, folder, texts, pairs, columns = pipe.recv()
             for old in dropped:
                 classifiers.pop(old, None)
-            answer: Probabilities | str
+            answer: Probabilities | _Fault
             try:
                 if key not in classifiers:
                     classifiers[key] = open_model(folder).classifier
                 answer = classifiers[key].predict_proba(Examples.of(texts, pairs=pairs, columns=columns))
             except Exception as problem:  # told to whoever asked, as a thread's would be
-                answer = f"{type(problem).__name__}: {problem}"
+                answer = _Fault.of(problem)
             pipe.send(answer)
