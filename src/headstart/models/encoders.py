@@ -53,7 +53,9 @@ class Encoder:
     @cached_property
     def fingerprint(self) -> str:
         """Fingerprint over weights, settings and tokenizer: what keys every cached result."""
-        files = sorted(p for p in self.folder.iterdir() if p.suffix in (".safetensors", ".json", ".txt", ".model", ".spm"))
+        files = sorted(
+            p for p in self.folder.iterdir() if p.suffix in (".safetensors", ".json", ".txt", ".model", ".spm")
+        )
         own = [p for p in files if p.name != "headstart.json"]
         return fingerprint(part for p in own for part in (p.name, fingerprint_file(p)))
 
