@@ -1,9 +1,9 @@
 """int8 export against torch: speed in batches and alone, and what accuracy it costs, on hotel remarks and SST-2.
 
 On each set MiniLM is fine-tuned and exported with `--int8`; the accuracy is that on rows the fit never saw. Torch runs
-in the precision that it chooses here (bfloat16 where the processor has it). Both run in turn, in one process. How many
-points it loses on all held-out rows, and the two ratios, are the claims; without `--force` such an export is refused
-when it misses them on the texts that it is given.
+in bfloat16, whichever precision it would choose on this processor; both run in turn, in one process. How many points it
+loses on all held-out rows, and the two ratios, are the claims. Without `--force` an export is refused when it misses
+them on the texts that it is given, against torch in the precision that it chooses here, which is told too.
 
     python benchmarks/export_int8.py --json benchmarks/results/export_int8.json
     python benchmarks/export_int8.py --model sst2=runs/benchmarks/sst2/best --sets sst2 --holdout 200
@@ -21,8 +21,9 @@ import headstart
 from common import Claim, finish, new_parser, shared_data
 from headstart.data.examples import Examples
 from headstart.models import folder as model_folder
-from headstart.models.exporting import export_model
+from headstart.models.exporting import export_model, speeds
 from headstart.models.runtime import choose_runtime, keep_freed_memory
+from headstart.records import hardware
 
 _POINTS = 0.5
 _BATCHES = 1.2
@@ -49,12 +50,15 @@ def main() -> int:
         held = held.sample(min(options.holdout, len(held)), random_state=0)
         model = Path(given[name]) if name in given else fitted(train, folder / name)
         report = exported(model, held, folder / f"{name}-int8")
+        report["speed_against_bfloat16"] = against_bfloat16(model, folder / f"{name}-int8", held, report["speed"])
         figures[name] = {
-            key: report[key] for key in ("accuracy", "speed", "largest_difference", "calibration", "bytes")
+            key: report[key]
+            for key in ("accuracy", "speed", "speed_against_bfloat16", "largest_difference", "calibration", "bytes")
         }
         claims += claims_of(name, report)
-        print(f"{name}: {report['speed']}")
+        print(f"{name}, against bfloat16: {report['speed_against_bfloat16']}")
     runtime = choose_runtime()
+    print(hardware()["processor"])
     print(f"products, GFLOP/s at (1024, 384, 1536): {runtime.product_rates}; precision chosen: {runtime.precision}")
     figures |= {"precision": runtime.precision, "product_rates_gflops": runtime.product_rates}
     return finish("export_int8", options, claims, figures)
@@ -62,13 +66,32 @@ def main() -> int:
 
 def claims_of(name: str, report: dict[str, Any]) -> list[Claim]:
     """Return the claims on one set."""
-    speed, lost = report["speed"], report["accuracy"]["points_lost"]
+    speed, lost = report["speed_against_bfloat16"], report["accuracy"]["points_lost"]
     batches, single = speed["batches_ratio"], speed["single_ratio"]
     return [
         Claim(f"{name}: points of accuracy lost", f"<= {_POINTS}", f"{lost:.2f}", lost <= _POINTS),
-        Claim(f"{name}: texts per second over torch's", f">= {_BATCHES}", f"{batches:.2f}", batches >= _BATCHES),
-        Claim(f"{name}: torch's time for one text over ours", f">= {_SINGLE}", f"{single:.2f}", single >= _SINGLE),
+        Claim(
+            f"{name}: texts per second over bf16 torch's",
+            f">= {_BATCHES}",
+            f"{batches:.2f}",
+            batches >= _BATCHES,
+        ),
+        Claim(
+            f"{name}: bf16 torch's time for one text over ours",
+            f">= {_SINGLE}",
+            f"{single:.2f}",
+            single >= _SINGLE,
+        ),
     ]
+
+
+def against_bfloat16(model: Path, exported: Path, held: pd.DataFrame, speed: dict[str, Any]) -> dict[str, Any]:
+    """Return the speeds of an export and of torch in bfloat16: those of the export itself, where it measured that."""
+    if speed["torch_precision"] == "bfloat16":
+        return speed
+    torch_one = model_folder.load(model, precision="bfloat16", device="cpu").classifier
+    texts = Examples.of(held["text"].tolist())
+    return {"torch_precision": "bfloat16", **speeds(torch_one, model_folder.load(exported).classifier, texts)}
 
 
 def _sst2() -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -96,7 +96,8 @@ def main() -> int:
         for python in [Path(p).absolute() for p in options.python or [sys.executable]]:
             asked_here += ask(python, packaged, folder, serve=not options.no_serve)
         for row in asked_here:
-            rows.append({"kind": kind, **row, "largest_difference": difference(row.pop("answer"), ours)})
+            gap = difference(row.pop("answer"), ours)
+            rows.append({"kind": kind, **row, "largest_difference": gap})
             if not options.quiet:
                 print(rows[-1], file=sys.stderr)
     return finish("mlflow_versions", options, claims_of(rows, options.kinds.split(",")), {"rows": rows})

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -269,7 +271,8 @@ def test_stable_takes_out_volatile_keys_at_any_depth() -> None:
 
 def test_claims_of_int8_and_of_killed_labeling(tmp_path: Path) -> None:
     def claims(lost: float, batches: float, single: float) -> list[bool]:
-        report = {"accuracy": {"points_lost": lost}, "speed": {"batches_ratio": batches, "single_ratio": single}}
+        speed = {"batches_ratio": batches, "single_ratio": single}
+        report = {"accuracy": {"points_lost": lost}, "speed_against_bfloat16": speed}
         return [c.met for c in export_int8.claims_of("x", report)]
 
     assert claims(0.5, 1.2, 2.0) == [True] * 3
@@ -295,6 +298,26 @@ def test_claims_of_mlflow_versions_ask_for_every_version_door_and_kind() -> None
     assert [c.met for c in mlflow_versions.claims_of(lacking, ["full"])][:3] == [False] * 3
     installed = [{**row, "bare": False} if "bare" in row else row for row in rows(["full"])]
     assert [c.met for c in mlflow_versions.claims_of(installed, ["full"])][:2] == [False] * 2
+
+
+def test_ratios_are_within_rounds() -> None:
+    ours, theirs = ([{"texts_per_second": rate} for rate in rates] for rates in ((10.0, 30.0, 8.0), (2.0, 10.0, 2.0)))
+    found = predict_race.ratios_of(ours, theirs)
+    assert predict_race.spread(found) == "4.00 (3.00 to 5.00)"
+
+
+def test_memory_of_a_program_is_its_own(tmp_path: Path) -> None:
+    """What a program had is told, not what the one that started it had."""
+    held = bytearray(400 << 20)
+    code = "import sys; print('up', flush=True); sys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        process.stdout.readline()
+        peak = predict_memory.peak_so_far(process.pid)
+        assert process.stdin
+        process.stdin.close()
+    assert 1 << 20 < peak < len(held) // 2
+    assert predict_memory.peak_so_far(process.pid) == 0
 
 
 def test_differing_names_the_place() -> None:

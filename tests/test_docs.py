@@ -81,7 +81,8 @@ def test_bash_blocks_run(page: Path, small_files: Path, capsys: pytest.CaptureFi
     for words in (words for block in blocks(page, "bash") for words in lines_of(block)):
         assert words[0] == "headstart", f"only headstart can be run here: {words}"
         code = run(words[1:])
-        assert code == 0, f"{shlex.join(words)}\n{capsys.readouterr().err}"
+        kept = words[1] == "promote" and page.name == "domain_shift.md"  # 1: the champion stays, which is an answer
+        assert code in ((0, 1) if kept else (0,)), f"{shlex.join(words)}\n{capsys.readouterr().err}"
     if page.name == "README.md":  # what the tour says it leaves
         assert (small_files / "runs/reviews/comparison.json").is_file()
         assert (small_files / "runs/reviews/best/headstart.json").is_file()

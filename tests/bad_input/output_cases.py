@@ -63,4 +63,12 @@ OUTPUTS = [
          ["'.xlsx'", ".csv", "--out"], _model),
     Case("labels written where nothing can be", "predict model reviews.csv --out /proc/out.csv",
          ["/proc/out.csv", "--out"], _model),
+    Case("rows left out written over the input", "predict model reviews.csv --out out.csv --rejected reviews.csv",
+         ["reviews.csv", "input", "--rejected"], _model),
+    Case("rows left out written over another file", "predict model reviews.csv --out out.csv --rejected taken",
+         ["taken", "would be lost", "--rejected"], _model_and_out),
+    Case("rows left out written below a file", "predict model reviews.csv --out - --rejected taken/side.jsonl",
+         ["taken", "file", "--rejected"], _model_and_out),
+    Case("what nothing registered scored", "evaluate model --data reviews.csv --attach", ["--attach", "models:/"],
+         _model),
 ]  # fmt: skip

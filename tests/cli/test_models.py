@@ -92,6 +92,17 @@ def test_evaluate_gives_the_metrics_of_the_predictions(models, data):
     assert record["models"][0]["difference"] is None
 
 
+def test_evaluate_writes_what_each_of_several_models_says(models, data, tmp_path):
+    code, _, err = call("evaluate", models / "tfidf", models / "full", "--data", data)
+    place = tmp_path / "runs/evaluations/later.csv"
+    assert code == 0
+    assert "40 texts with what each model says: runs/evaluations/later.csv" in err
+    assert {"text", "label", "prediction_1", "prediction_2"} <= set(pd.read_csv(place))
+    place.unlink()
+    assert call("evaluate", models / "tfidf", "--data", data)[0] == 0
+    assert not place.exists()
+
+
 def test_evaluate_sets_models_side_by_side(models, data):
     code, out, _ = call("evaluate", models / "tfidf", models / "full", models / "tfidf", "--data", data, "--json", "-q")
     assert code == 0

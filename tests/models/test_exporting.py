@@ -83,7 +83,7 @@ def labeled(n: int = 40) -> Examples:
 
 def test_int8_is_measured_and_refused_where_it_is_not_worth_it(saved, tmp_path, monkeypatch):
     slow = {"batches_ratio": 0.9, "single_ratio": 1.5, "texts_per_second": {}, "single_text_ms": {}, "texts": 40}
-    monkeypatch.setattr(exporting, "_speeds", lambda *_: slow)
+    monkeypatch.setattr(exporting, "speeds", lambda *_: slow)
     with pytest.raises(ModelError, match=r"0\.90 times as fast.*1/1\.50.*--force"):
         export_model(saved("full"), tmp_path / "onnx", int8=True, examples=labeled())
     assert not (tmp_path / "onnx").exists()
@@ -98,7 +98,7 @@ def test_int8_is_measured_and_refused_where_it_is_not_worth_it(saved, tmp_path, 
     operators = {node.op_type for node in graph_of(tmp_path / "onnx").node}
     assert operators & {"MatMulInteger", "QAttention", "DynamicQuantizeMatMul"}
     fast = {**slow, "batches_ratio": 1.2, "single_ratio": 2.0}
-    monkeypatch.setattr(exporting, "_speeds", lambda *_: fast)
+    monkeypatch.setattr(exporting, "speeds", lambda *_: fast)
     assert not export_model(saved("full"), tmp_path / "onnx", int8=True, examples=labeled()).report["forced"]
 
 
@@ -134,7 +134,7 @@ def test_without_labels_other_answers_are_a_fault(saved, tmp_path, monkeypatch):
     speed = {"batches_ratio": 2.0, "single_ratio": 3.0, "texts_per_second": {}, "single_text_ms": {}, "texts": 40}
     assert exporting._faults(None, speed, same_label=0.995) == []
     assert "99.0% of the texts" in exporting._faults(None, speed, same_label=0.99)[0]
-    monkeypatch.setattr(exporting, "_speeds", lambda *_: speed)
+    monkeypatch.setattr(exporting, "speeds", lambda *_: speed)
     monkeypatch.setattr(exporting, "_share_alike", lambda *_: 0.9)
     texts = Examples.of(labeled().texts)
     with pytest.raises(ModelError, match=r"90\.0% of the texts.*--force"):
@@ -167,9 +167,9 @@ def test_the_label_column_of_training_is_looked_for(saved, tmp_path, capsys):
     assert json.loads((tmp_path / "d" / "export.json").read_text())["speed"] is None
 
 
-def test_speeds_are_measured_in_turn(saved):
+def testspeeds_are_measured_in_turn(saved):
     model = model_folder.load(saved("full"), runtime=Runtime())
-    found = exporting._speeds(model.classifier, model.classifier, labeled(8))
+    found = exporting.speeds(model.classifier, model.classifier, labeled(8))
     assert found["batches_ratio"] == pytest.approx(
         found["texts_per_second"]["onnx"] / found["texts_per_second"]["torch"], rel=0.05
     )

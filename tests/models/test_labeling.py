@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from conftest import fit_strategy, separable_texts, tiny_task
 from headstart.data.partial import PartialFile, journal_of, pending
 from headstart.data.textfile import open_text
-from headstart.errors import DataError, StorageError
+from headstart.errors import ConfigError, DataError, StorageError
 from headstart.models import folder as model_folder
 from headstart.models import labeling
 from headstart.models.labeling import predict_file
@@ -194,6 +194,99 @@ def test_parquet_types_are_kept(models, small_chunks, tmp_path):
     assert found.schema.field("when").type == pa.timestamp("us", tz="UTC")
     assert found.column("list").to_pylist() == table.column("list").to_pylist()
     assert found.schema.field("prediction").type == pa.string()
+
+
+def late_misfits(place: Path) -> Path:
+    """JSON lines whose column `n` holds numbers at first and, after the first chunk, other things too."""
+    lines = [{"text": f"good film {i}", "n": i} for i in range(30)]
+    lines[20]["n"], lines[22]["n"], lines[23]["text"] = "twenty", {"a": 1}, ""
+    place.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return place
+
+
+def test_a_value_that_does_not_fit_parquet_is_a_bad_row(models, small_chunks, tmp_path):
+    source = late_misfits(tmp_path / "in.jsonl")
+    done = predict_file(models["tfidf"], source, tmp_path / "out.parquet")
+    side = [json.loads(line) for line in done.rejected_file.read_text().splitlines()]
+    assert [line["row"] for line in side] == [21, 23, 24]
+    assert "'n': does not fit int64" in side[0]["reason"]
+    assert (done.rows, done.rejected, sum(done.counts.values())) == (27, 3, 27)
+    found = pd.read_parquet(done.out)
+    assert list(found["n"]) == [i for i in range(30) if i not in (20, 22, 23)]
+    whole = predict_file(models["tfidf"], source, tmp_path / "out.csv")
+    assert whole.rows == 29, "a CSV file can hold them"
+
+
+@pytest.mark.parametrize("kept", [1, 3])
+def test_misfits_are_the_same_after_an_interruption(models, small_chunks, tmp_path, monkeypatch, kept):
+    source = late_misfits(tmp_path / "in.jsonl")
+    whole = predict_file(models["tfidf"], source, tmp_path / "whole.parquet")
+    real, calls = PartialFile.commit, []
+
+    def commit(self: PartialFile, *given: Any) -> None:
+        if len(calls) == kept:
+            raise StorageError("the disk is full")
+        calls.append(1)
+        real(self, *given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PartialFile, "commit", commit)
+        with pytest.raises(StorageError):
+            predict_file(models["tfidf"], source, tmp_path / "out.parquet")
+    done = predict_file(models["tfidf"], source, tmp_path / "out.parquet")
+    assert done.resumed == 7 * kept
+    assert done.out.read_bytes() == whole.out.read_bytes()
+    assert done.rejected_file.read_bytes() == whole.rejected_file.read_bytes()
+
+
+@pytest.mark.parametrize("out", ["out.csv", "-"])
+@pytest.mark.parametrize("wrong", ["in.csv", "notes.txt", "folder", "out.csv", "other.jsonl", "notes.txt/side.jsonl"])
+def test_a_side_file_never_takes_another_files_place(models, tmp_path, wrong, out):
+    (tmp_path / "in.csv").write_text("text,n\ngood,1\nbad,2\n")
+    (tmp_path / "notes.txt").write_text("what I must not lose")
+    (tmp_path / "other.jsonl").write_text('{"file": 1}\n')
+    (tmp_path / "out.csv").write_text("old")
+    (tmp_path / "folder").mkdir()
+    before = {p: p.read_bytes() for p in tmp_path.iterdir() if p.is_file()}
+    with pytest.raises((ConfigError, StorageError), match="--rejected"):
+        predict_file(
+            models["tfidf"], tmp_path / "in.csv", out if out == "-" else tmp_path / out, rejected=tmp_path / wrong
+        )
+    assert {p: p.read_bytes() for p in tmp_path.iterdir() if p.is_file()} == before
+
+
+def test_rows_left_out_can_be_read_again_without_losing_them(models, tmp_path):
+    (tmp_path / "in.csv").write_text("text,n\ngood,1\n,2\n")
+    side = predict_file(models["tfidf"], tmp_path / "in.csv", tmp_path / "out.csv").rejected_file
+    with pytest.raises(ConfigError, match="is the input itself"):
+        predict_file(models["tfidf"], side, tmp_path / "out.csv", text=["content"])
+    assert side.exists()
+
+
+def test_a_side_file_goes_to_a_new_folder_and_replaces_its_own(models, tmp_path, capfdbinary):
+    (tmp_path / "in.csv").write_text("text,n\ngood,1\n,2\n")
+    side = tmp_path / "new/folder/side.jsonl"
+    for out in (tmp_path / "out.csv", "-", tmp_path / "out.csv"):
+        assert predict_file(models["tfidf"], tmp_path / "in.csv", out, rejected=side).rejected_file == side
+        assert json.loads(side.read_text())["row"] == 2
+
+
+def test_a_side_file_on_another_disk(tmp_path, monkeypatch):
+    other = tmp_path / "other"
+    other.mkdir()
+    real = Path.stat
+
+    def stat(self: Path, **given: Any) -> Any:
+        found = real(self, **given)
+        return SimpleNamespace(st_dev=-1) if self == other else found
+
+    grown = PartialFile(tmp_path / "out.csv", other / "side", None)
+    grown.commit(b"row", b"bad row", {})
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "stat", stat)
+        grown.finish()
+    assert (other / "side").read_bytes() == b"bad row"
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["other", "out.csv", "side"]
 
 
 class Killed(BaseException):

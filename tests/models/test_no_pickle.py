@@ -1,11 +1,13 @@
-"""A scan of every file that a comparison, an export and a prediction write: none is a pickle, none runs code."""
+"""A scan of every file that this project writes, by every command that writes: none is a pickle, none runs code."""
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import pickletools
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,7 +16,10 @@ import pytest
 from conftest import QUICK, separable_texts
 
 STRATEGIES = ("majority", "tfidf", "scratch-gru", "linear-probe", "boosted", "full", "lora")
+STAGES = ("gradual", "partial", "contrastive", "tfidf+self-train", "source+linear-probe", "adapt+source+full", "as-is")
 _KNOWN = {".json", ".jsonl", ".safetensors", ".cbm", ".onnx", ".parquet", ".csv", ".txt", ".jinja", ".html", ".db"}
+# What MLflow keeps beside: MLmodel, its environments, and the source that opens a model without headstart.
+_KNOWN_TO_MLFLOW = {"", ".yaml", ".py"}
 
 # gzip, bzip2, xz, and zlib at each of its levels.
 _COMPRESSED = (b"\x1f\x8b", b"BZ", b"\xfd7", b"x\x01", b"x\x5e", b"x\x9c", b"x\xda")
@@ -71,19 +76,91 @@ def written(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Path) -> Pat
     return folder
 
 
-def test_no_file_is_a_pickle(written):
-    files = [p for p in written.rglob("*") if p.is_file()]
+@pytest.fixture(scope="module")
+def adapted(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Path) -> Path:
+    """Folder of what adaptation, stages and a comparison with tracking leave, a broken-off adaptation's state too."""
+    import headstart
+    from headstart.adaptation.adapt import adapt_encoder
+    from headstart.adaptation.config import AdaptConfig
+    from headstart.adaptation.state import StateStore
+    from headstart.models.encoders import Encoder
+    from headstart.models.runtime import Runtime
+
+    folder = tmp_path_factory.mktemp("adapted")
+    texts, y = separable_texts(150, seed=3, words=9)
+    frame = pd.DataFrame({"text": texts, "label": [("neg", "pos")[c] for c in y]}).drop_duplicates("text")
+    frame[:60].to_csv(folder / "films.csv", index=False)
+    frame[60:80][["text"]].to_csv(folder / "pool.csv", index=False)
+    once = {"epochs": 1, "batch_size": 8}
+    settings = {
+        "adapt": {"epochs": 1, "batch_tokens": 256}, "source": once, "full": once, "gradual": once, "partial": once,
+        "contrastive": {"steps": 2, "texts": 4},
+    }  # fmt: skip
+
+    def broken_off(figures: dict[str, Any]) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HEADSTART_CACHE", str(folder / "cache"))
+        patch.chdir(folder)
+        headstart.compare(
+            frame[80:], strategies=list(STAGES), encoder=str(tiny_encoder), max_length=32, keep_models=True,
+            source=str(folder / "films.csv"), unlabeled=str(folder / "pool.csv"), settings=settings,
+            out=str(folder / "run"), precision="float32", tracking=importlib.util.find_spec("mlflow") is not None,
+        )  # fmt: skip
+        patch.setattr(StateStore, "is_due", lambda self: True)
+        encoder, config = Encoder("tiny", tiny_encoder), AdaptConfig(epochs=2, batch_tokens=256)
+        adapt_encoder(encoder, texts, folder / "encoder", config, runtime=Runtime(), threads=1)
+        with pytest.raises(KeyboardInterrupt):
+            adapt_encoder(
+                encoder, texts, folder / "unfinished", config, runtime=Runtime(), threads=1, on_epoch=broken_off
+            )
+    assert len(list(folder.glob("run/fits/*/*/model/headstart.json"))) == len(STAGES)
+    assert list(folder.rglob("state.safetensors"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def registered(tmp_path_factory: pytest.TempPathFactory, model_of: Any) -> Path:
+    """Folder of a registry with two versions, each an MLflow model, evaluated and promoted."""
+    if importlib.util.find_spec("mlflow") is None:
+        pytest.skip("needs the extra [mlflow]")
+    from headstart.data.read import read_table
+    from headstart.models.runtime import Runtime
+    from headstart.registry import Registry
+    from headstart.registry.promoting import promote
+    from headstart.registry.registering import register
+
+    folder = tmp_path_factory.mktemp("registered")
+    registry = Registry.open(f"sqlite:///{folder / 'registry.db'}")
+    texts, y = separable_texts(40, seed=4)
+    table = read_table(pd.DataFrame({"text": texts, "label": [("neg", "pos")[c] for c in y]}))
+    for kind in ("full", "boosted"):
+        version = register(registry, str(model_of(kind)), "reviews")
+        promote(registry, version, table=table, runtime=Runtime(), force=True)
+    assert list(folder.rglob("predictions.parquet"))
+    return folder
+
+
+@pytest.fixture(params=["written", "adapted", "registered"])
+def place(request: pytest.FixtureRequest) -> Path:
+    return Path(request.getfixturevalue(request.param))
+
+
+def test_no_file_is_a_pickle(place):
+    files = [p for p in place.rglob("*") if p.is_file()]
     assert len(files) > 60
-    found = {str(p.relative_to(written)): pickle_in(p.read_bytes()) for p in files}
+    found = {str(p.relative_to(place)): pickle_in(p.read_bytes()) for p in files}
     assert {name: what for name, what in found.items() if what} == {}
     assert not [p for p in files if zipfile.is_zipfile(p)]
 
 
-def test_every_file_is_of_a_kind_that_is_known(written):
-    cache = written / "cache"
-    others = {p.suffix for p in written.rglob("*") if p.is_file() and not p.is_relative_to(cache)} - _KNOWN
-    assert others == set()
-    for file in written.rglob("*.json"):
+def test_every_file_is_of_a_kind_that_is_known(place):
+    cache, kept = place / "cache", place / "mlartifacts"
+    files = [p for p in place.rglob("*") if p.is_file() and not p.is_relative_to(cache)]
+    assert {p.suffix for p in files if not p.is_relative_to(kept)} - _KNOWN == set()
+    assert {p.suffix for p in files} - _KNOWN - _KNOWN_TO_MLFLOW == set()
+    for file in place.rglob("*.json"):
         assert json.loads(file.read_text(encoding="utf-8")) is not None
 
 

@@ -217,15 +217,55 @@ def test_rollback_walks_back_and_stops(registry, model_of):
     assert [v.number for v in rollback(registry, "reviews")] == [1, 3]
 
 
+def test_a_champion_made_elsewhere_is_in_the_history(registry, model_of):
+    for _ in range(4):
+        register(registry, str(model_of("majority")), "reviews")
+    for number in (1, 2):
+        promote(registry, registry.version(Reference("reviews", number)), force=True)
+    registry.point("reviews", "champion", 3)  # by MLflow's own page, say
+    promote(registry, registry.version(Reference("reviews", 4)), force=True)
+    assert [[v.number for v in rollback(registry, "reviews")] for _ in range(3)] == [[3, 4], [2, 3], [1, 2]]
+
+
+def test_the_champion_can_be_scored_by_asking_for_it_again(registry, model_of, data):
+    register(registry, str(model_of("tfidf")), "reviews")
+    promote(registry, registry.version(Reference("reviews", 1)))
+    verdict = promote(registry, registry.version(Reference("reviews", 1)), **judged(data))
+    assert (verdict.promoted, verdict.reason) == (True, "models:/reviews/1 is the champion already")
+    assert verdict.evaluated.record["rows"] == 80
+    assert [key for key in verdict.version.tags if "evaluation.later_csv" in key]
+
+
+def test_texts_stay_out_of_the_registry(registry, model_of, data, tmp_path):
+    """A text column may be called `p_review`, and two files may have one name."""
+    version = register(registry, str(model_of("tfidf")), "reviews")
+    frame = pd.read_csv(data).rename(columns={"text": "p_review"})
+    frame.to_csv(data, index=False)
+    (tmp_path / "other").mkdir()
+    frame[:50].to_csv(tmp_path / "other" / data.name, index=False)
+    kept = {}
+    for file in (data, tmp_path / "other" / data.name):
+        evaluate_versions(registry, [version], read_table(file, text=["p_review"]), Runtime(), text=["p_review"])
+    for key in registry.version(Reference("reviews", 1)).tags:
+        if key.startswith("headstart.evaluation."):
+            place = f"evaluations/{key.removeprefix('headstart.evaluation.')}"
+            kept[key] = pd.read_parquet(
+                registry.fetch_from_run(version.run_id, place, tmp_path) / "predictions.parquet"
+            )
+    assert sorted(map(len, kept.values())) == [50, 80]
+    assert all(list(rows) == ["row", "prediction", "p_neg", "p_pos"] for rows in kept.values())
+
+
 def test_an_evaluation_is_attached(registry, model_of, data, tmp_path):
     version = register(registry, str(model_of("tfidf")), "reviews")
     evaluated = evaluate_versions(registry, [version], read_table(data, text=["text"]), Runtime())
-    kept = registry.version(Reference("reviews", 1)).read("headstart.evaluation.later_csv")
+    place = f"later_csv-{evaluated.record['fingerprint'][:8]}"
+    kept = registry.version(Reference("reviews", 1)).read(f"headstart.evaluation.{place}")
     assert kept["rows"] == 80
     assert kept["fingerprint"] == evaluated.record["fingerprint"]
     own = evaluated.record["models"][0]["metrics"]["accuracy"]
     assert kept["metrics"]["accuracy"] == {end: own[end] for end in ("value", "low", "high")}
-    files = registry.fetch_from_run(version.run_id, "evaluations/later_csv", tmp_path)
+    files = registry.fetch_from_run(version.run_id, f"evaluations/{place}", tmp_path)
     rows = pd.read_parquet(files / "predictions.parquet")
     assert list(rows) == ["row", "prediction", "p_neg", "p_pos"]
     assert json.loads((files / "evaluation.json").read_text())["metrics"]["accuracy"] == own
@@ -299,6 +339,14 @@ def test_a_registered_model_is_a_source(registry, model_of):
         existing_source("models:/films@challenger")
 
 
+def test_other_tasks_take_a_registered_model(registry, model_of):
+    register(registry, str(model_of("full")), "films")
+    named, plain = (
+        headstart.infer("sentiment", ["a good film"], model=name) for name in ("models:/films/1", str(model_of("full")))
+    )
+    assert named == plain
+
+
 def test_resolving_stays_light(own_registry, registry, model_of):
     register(registry, str(model_of("majority")), "reviews")
     code = (
@@ -321,7 +369,9 @@ def test_the_commands(own_registry, model_of, weak, data, capsys, tmp_path):
     call("promote", "reviews", "1")
     told = json.loads(call("register", model_of("tfidf"), "--name", "reviews", "--data", data, "--json", "-q").out)
     assert (told["version"], told["aliases"], told["target"]) == (2, ["challenger"], "label")
-    assert told["evaluations"]["later_csv"]["rows"] == 80
+    (place,) = told["evaluations"]
+    assert place.startswith("later_csv-")
+    assert told["evaluations"][place]["rows"] == 80
     told = call("register", weak, "--name", "reviews", "--data", data, "--label", "lable", code=2)
     assert "lable" in told.err
     told = call("register", weak, "--name", "unheard of", "--data", tmp_path / "none.csv", code=2)
@@ -348,6 +398,10 @@ def test_the_commands(own_registry, model_of, weak, data, capsys, tmp_path):
     columns = ["row", "text", "label", "prediction_1", "p_1_neg", "p_1_pos", "prediction_2", "p_2_neg", "p_2_pos"]
     assert list(rows) == columns
     assert list(rows["prediction_2"]) == list(labeled["prediction"])
+    call("evaluate", "models:/reviews/1", "models:/reviews@champion", weak, "--data", data, "--attach", "-q")
+    of_first = json.loads(call("models", "reviews", "--json").out)[1]["evaluations"]
+    assert [one["metrics"]["accuracy"]["value"] for one in of_first.values()] == [0.5]
+    assert "--attach" in call("evaluate", weak, "--data", data, "--attach", code=2).err
     assert "tfidf" in call("inspect", "models:/reviews@champion").out
     assert "models:/reviews/1 is the champion again" in call("rollback", "reviews").err
     assert call("models", "other", code=2).err.startswith("error: no registered model")

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Annotated, Any
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from headstart.cli import running
 from headstart.cli.lazy import single
 from headstart.errors import ConfigError
+
+if TYPE_CHECKING:
+    from headstart.registry import Version
 
 _EPILOG = """Examples:
 
@@ -19,6 +23,8 @@ headstart evaluate runs/reviews/best --data later.csv --label sentiment
 headstart evaluate runs/old/best runs/new/best --data later.csv --out rows.csv
 
 headstart evaluate models:/reviews@champion runs/new/best --data later.csv --json
+
+headstart evaluate models:/reviews/3 --data later.csv --attach
 """
 Models = Annotated[
     list[str],
@@ -34,9 +40,17 @@ Label = Annotated[
 Out = Annotated[
     str | None,
     typer.Option(
-        "--out", metavar="FILE", help="Write each text with every model's answer: .csv, .tsv, .jsonl, .parquet."
+        "--out",
+        metavar="FILE",
+        help="Where each text is written with every model's answer: .csv, .tsv, .jsonl, .parquet; of several models by "
+        "default runs/evaluations/DATA.csv, of one nowhere.",
+        show_default=False,
     ),
 ]
+Attach = Annotated[
+    bool, typer.Option("--attach", help="Keep with each registered model (models:/NAME/VERSION) what it scored.")
+]
+_PLACE = Path("runs") / "evaluations"
 _MOST_CLASSES_SHOWN = 30
 
 
@@ -49,6 +63,7 @@ def evaluate(
     models: Models,
     data: Data,
     out: Out = None,
+    attach: Attach = False,
     text: running.Text = None,
     label: Label = None,
     seed: running.ResamplingSeed = 0,
@@ -64,22 +79,26 @@ def evaluate(
     """Score models side by side on labeled texts.
 
     Every metric comes with a 95% interval. With several models the differences to the first are shown too, measured
-    on the same drawn rows, so that the luck of the rows cancels. The file's labels are matched to each model's by
-    value, then by their text; a label that a model does not know is an error.
+    on the same drawn rows, so that the luck of the rows cancels, and each text is written to a file with what each
+    model says of it. The file's labels are matched to each model's by value, then by their text; a label that a model
+    does not know is an error.
     """
     from headstart.data.read import read_table
     from headstart.data.write import write_table
     from headstart.models.labeling import check_out
     from headstart.models.runtime import choose_runtime
-    from headstart.registry import load
+    from headstart.registry import Registry, load
     from headstart.registry.evaluating import evaluate_models
+    from headstart.registry.promoting import attach as keep
 
     if out == "-":
         raise ConfigError("--out names a file; what goes to stdout is the table, or with --json the record")
-    target = None if out is None else check_out(data, out)
+    place = out or (str(_PLACE / f"{Path(data).stem or 'data'}.csv") if len(models) > 1 else None)
+    target = None if place is None else check_out(data, place)
+    versions = _versions(models) if attach else {}
     running.use_threads(threads)
     runtime = choose_runtime(device, precision)
-    opened = [(name, load(name, runtime=runtime, engine=engine)) for name in models]
+    opened = [(name, load(str(versions.get(name, name)), runtime=runtime, engine=engine)) for name in models]
     label = label or str(opened[0][1].card.get("label_column") or "label")
     names = running.columns(text) or [str(c) for _, model in opened for c in model.card["text"]["columns"]]
     table = read_table(data, encoding=encoding, separator=running.character(separator), text=names)
@@ -87,6 +106,11 @@ def evaluate(
         running.note(line)
     with running.texts_done(quiet=quiet) as started:
         found = evaluate_models(opened, table, label=label, text=running.columns(text), seed=seed, started=started)
+    for at, name in enumerate(models):
+        if name in versions:
+            keep(Registry.open(), versions[name], found, at)
+            if not quiet:
+                running.note(f"attached to {versions[name]}")
     if json_:
         typer.echo(json.dumps(found.record, indent=2, ensure_ascii=False, allow_nan=False))
     else:
@@ -95,6 +119,21 @@ def evaluate(
         write_table(found.predictions, target)
         if not quiet:
             running.note(f"{len(found.predictions):,} texts with what each model says: {target}")
+
+
+def _versions(models: Sequence[str]) -> dict[str, Version]:
+    """Return the registered ones among the models, each with its version now: an alias may move while it is scored.
+
+    Raises:
+        ConfigError: none is registered.
+    """
+    from headstart.registry import Registry, is_registered
+    from headstart.registry.names import parse
+
+    found = {name: Registry.open().version(parse(name)) for name in models if is_registered(name)}
+    if not found:
+        raise ConfigError("--attach keeps what a registered model scored: name one, e.g. models:/reviews/3")
+    return found
 
 
 def show_evaluated(found: Mapping[str, Any]) -> None:

@@ -143,8 +143,7 @@ def infer(
     note = (lambda line: None) if quiet else running.note
     items = _items(texts or [], file, text, context, needs_context=chosen.takes_context, note=note)
     running.use_threads(threads)
-    place = running.place_of(model)
-    done = results(chosen, items, options, model=place, revision=revision, device=device, precision=precision)
+    done = results(chosen, items, options, model=model, revision=revision, device=device, precision=precision)
     cut = _print(done)
     if cut:
         note(f"{counted(cut, 'text is', 'texts are')} longer than the model reads: see cut_tokens")

@@ -75,10 +75,11 @@ def predict(
     goes on where it stopped. Standard input cannot be read twice, so with - an interrupted run begins anew.
     """
     from headstart.data.partial import pending
-    from headstart.models.labeling import check_out, predict_file
+    from headstart.models.labeling import check_out, check_side, predict_file
     from headstart.registry import load
 
     target = check_out(file, out)
+    check_side(file, out, rejected)
     before = pending(target) or {}
     # What an interrupted run computed with is taken up, or its rows would differ from ours in the last digit.
     running.use_threads(threads or before.get("threads"))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -75,7 +76,8 @@ class PartialFile:
         self.finished = False
         with contextlib.ExitStack() as unless_open, self._said():
             unless_open.callback(self._open.close)
-            out.parent.mkdir(parents=True, exist_ok=True)
+            for folder in (out.parent, rejected.parent):
+                folder.mkdir(parents=True, exist_ok=True)
             self._journal = self._append(self._journal_file)
             _lock(self._journal, out)
             unless_open.callback(self.close)
@@ -160,7 +162,7 @@ class PartialFile:
             if not self._side.exists():
                 pass
             elif self._side.stat().st_size:
-                os.replace(self._side, self._rejected)
+                _move(self._side, self._rejected)
             else:
                 self._side.unlink()
                 self._rejected.unlink(missing_ok=True)  # of an earlier run: it would be taken for this one's
@@ -189,6 +191,17 @@ class PartialFile:
         if not self.progress or self._identity is None:
             for path in (self._partial, self._side, self._journal_file):
                 path.unlink(missing_ok=True)
+
+
+def _move(file: Path, target: Path) -> None:
+    """Give a file its name at once, also on another disk; killed at any moment, it is at one of the two places."""
+    if file.stat().st_dev == target.parent.stat().st_dev:
+        os.replace(file, target)
+        return
+    copy = target.with_name(f".{target.name}.tmp")
+    shutil.copyfile(file, copy)
+    os.replace(copy, target)
+    file.unlink()
 
 
 def _lock(handle: BinaryIO, out: Path) -> None:

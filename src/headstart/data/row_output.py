@@ -22,6 +22,10 @@ class RowOutput(Protocol):
 
     any_columns: bool  # whether a row may have other columns than the first ones
 
+    def unfit(self, rows: Sequence[Values]) -> dict[int, str]:
+        """Return the places of rows that cannot be written, each with the reason; the first call decides the types."""
+        ...
+
     def encode(self, rows: Sequence[Values], *, first: bool) -> bytes:
         """Return the bytes of some rows; those of the first call begin with what stands in front of all rows."""
         ...
@@ -53,6 +57,10 @@ class JsonOutput:
     """JSON lines: each row with the keys it has."""
 
     any_columns = True
+
+    def unfit(self, rows: Sequence[Values]) -> dict[int, str]:
+        """Return nothing: every row can be written."""
+        return {}
 
     def encode(self, rows: Sequence[Values], *, first: bool) -> bytes:
         """Return a line per row."""
@@ -100,6 +108,10 @@ class DelimitedOutput:
         self._names = list(names)
         self._separator = separator
 
+    def unfit(self, rows: Sequence[Values]) -> dict[int, str]:
+        """Return nothing: every row can be written."""
+        return {}
+
     def encode(self, rows: Sequence[Values], *, first: bool) -> bytes:
         """Return a record per row, quoted where needed."""
         made = io.StringIO()
@@ -138,11 +150,27 @@ class ParquetOutput:
         self._given = schema
         self._schema: Any = None
 
+    def unfit(self, rows: Sequence[Values]) -> dict[int, str]:
+        """Return the places of rows with a value that does not fit its column's type, each with the reason.
+
+        Raises:
+            DataError: the first rows have values of several types in one column.
+        """
+        self._schema = self._schema or self._types(rows)
+        found: dict[int, str] = {}
+        for field in self._schema:
+            values = [row.get(field.name) for row in rows]
+            if _fault(field, values) is None:
+                continue
+            reasons = {at: _fault(field, [value]) for at, value in enumerate(values)}
+            found |= {at: f"'{field.name}': {reason}" for at, reason in reasons.items() if reason and at not in found}
+        return found
+
     def encode(self, rows: Sequence[Values], *, first: bool) -> bytes:
         """Return the rows as one Arrow message, after that of the schema.
 
         Raises:
-            DataError: a value does not fit the type of its column.
+            DataError: a value does not fit the type of its column; `unfit` tells beforehand.
         """
         import pyarrow as pa
 
@@ -150,7 +178,7 @@ class ParquetOutput:
         arrays = []
         for field in self._schema:
             try:
-                arrays.append(pa.array([_clean(row.get(field.name)) for row in rows], type=field.type))
+                arrays.append(_array(field, [row.get(field.name) for row in rows]))
             except (pa.ArrowException, TypeError, OverflowError) as problem:
                 raise _unfit(field.name, problem) from problem
         batch = pa.record_batch(arrays, schema=self._schema)
@@ -178,6 +206,24 @@ class ParquetOutput:
         ):
             for batch in stream:
                 writer.write_batch(batch)
+
+
+def _array(field: Any, values: Sequence[Any]) -> Any:
+    import pyarrow as pa
+
+    return pa.array([_clean(value) for value in values], type=field.type)
+
+
+def _fault(field: Any, values: Sequence[Any]) -> str | None:
+    """Return why values do not fit a column's type, or None."""
+    import pyarrow as pa
+
+    try:
+        _array(field, values)
+    except (pa.ArrowException, TypeError, OverflowError) as problem:
+        words = (str(problem).splitlines() or ["of another type"])[0]
+        return f"does not fit {field.type}, the type of this column in the Parquet file ({words})"
+    return None
 
 
 def _flat(kind: Any) -> Any:

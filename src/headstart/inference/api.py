@@ -32,7 +32,8 @@ def infer(
         task: ``sentiment``, ``zero-shot``, ``ner``, ``fill-mask``, ``features``, ``question``, ``generate``,
             ``summarize`` or ``translate``.
         texts: N texts (questions, for ``question``), or one.
-        model: hub name, local folder or catalog name; only safetensors weights are read and no code is run.
+        model: hub name, local folder, catalog name or registered model (``models:/NAME@ALIAS``); only safetensors
+            weights are read and no code is run.
         context: for ``question``, the text that holds the answers: one for all questions, or N.
         revision: branch, tag or commit, for a hub name.
         device: ``auto`` or a torch device name.
@@ -92,9 +93,11 @@ def results(
     """
     from headstart.inference.opening import Place
     from headstart.models.runtime import choose_runtime
+    from headstart.registry import is_registered, resolve
 
+    place = str(resolve(model)) if is_registered(model) else model
     runtime = choose_runtime(device, "float32" if task.writes and precision == "auto" else precision)
-    answer = task.open(Place(model, task.kind, task.name, revision, runtime), options)
+    answer = task.open(Place(place, task.kind, task.name, revision, runtime), options)
     waiting = iter(items)
     while some := list(itertools.islice(waiting, AT_ONCE)):
         yield from answer(some)

@@ -227,7 +227,7 @@ def _against_torch(source: Path, onnx_one: Classifier, texts: Examples) -> dict[
     torch_model = model_folder.load(source, precision="auto", device="cpu")
     runtime = runtime_of(torch_model)
     precision = None if runtime is None else runtime.precision
-    return {"torch_precision": precision, **_speeds(torch_model.classifier, onnx_one, texts)}
+    return {"torch_precision": precision, **speeds(torch_model.classifier, onnx_one, texts)}
 
 
 def _seconds(classifier: Classifier, examples: Examples) -> float:
@@ -236,7 +236,7 @@ def _seconds(classifier: Classifier, examples: Examples) -> float:
     return time.perf_counter() - start
 
 
-def _speeds(torch_one: Classifier, onnx_one: Classifier, texts: Examples) -> dict[str, Any]:
+def speeds(torch_one: Classifier, onnx_one: Classifier, texts: Examples) -> dict[str, Any]:
     """Time both in turn: texts per second in batches, and milliseconds for one text alone; medians."""
     batch = texts.take(np.arange(min(len(texts), _TIMED_TEXTS)))
     singles = [texts.take([i]) for i in range(min(len(texts), _SINGLE_TEXTS))]

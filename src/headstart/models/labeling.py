@@ -33,6 +33,8 @@ _WRITTEN = (*DELIMITED, ".jsonl", ".ndjson", *PARQUET)
 CHUNK_ROWS = 4096
 _CHUNK_CHARACTERS = 8 << 20
 _NOTES_KEPT = 10
+_SIDE_KEYS = ["file", "row", "reason", "content"]
+_LONGEST_SIDE_LINE = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -111,11 +113,11 @@ def predict_file(
 
     Raises:
         DataError: the input cannot be used, or has a column of a name that is added.
-        ConfigError: ``out`` has an unknown suffix, or is the input.
-        StorageError: ``out`` cannot be written.
+        ConfigError: ``out`` has an unknown suffix, or is the input; or ``rejected`` is a file of something else.
+        StorageError: ``out`` or ``rejected`` cannot be written.
     """
     target = check_out(source, out)
-    side = Path(rejected).expanduser() if rejected is not None else side_file(target)
+    side = check_side(source, out, rejected)
     columns, features = columns_read(model, text)
     stream = open_stream(source, encoding=encoding, separator=separator, text=columns)
     settings = {"text": columns, "encoding": encoding, "separator": separator, "rejected": str(side)}
@@ -206,19 +208,24 @@ class _Run:
             if before > done:
                 yield self._prepared(rows)
             elif before == len(rows):  # the first one decides the types of columns
-                self._output.encode([r.values for r in self._sorted_out(rows)[0]], first=True)
+                self._sorted_out(rows)
 
     def _sorted_out(self, rows: Sequence[Row | BadRow]) -> tuple[list[Row], list[BadRow]]:
-        good: list[Row] = []
-        bad: list[BadRow] = []
-        for row in rows:
+        """Return the rows to label and those to leave out, each in their order."""
+        good: dict[int, Row] = {}
+        bad: dict[int, BadRow] = {}
+        for at, row in enumerate(rows):
             if isinstance(row, BadRow):
-                bad.append(row)
+                bad[at] = row
             elif (reason := self._fault(row)) is not None:
-                bad.append(BadRow.of(row.file, row.number, reason, shown(row)))
+                bad[at] = BadRow.of(row.file, row.number, reason, shown(row))
             else:
-                good.append(row)
-        return good, bad
+                good[at] = row
+        places = list(good)
+        for number, reason in self._output.unfit([row.values for row in good.values()]).items():
+            row = good.pop(places[number])
+            bad[places[number]] = BadRow.of(row.file, row.number, reason, shown(row))
+        return list(good.values()), [bad[at] for at in sorted(bad)]
 
     def _fault(self, row: Row) -> str | None:
         if row.values.keys() != self._known:
@@ -272,7 +279,7 @@ def _cut_rows(rows: Iterator[Row | BadRow]) -> Iterator[list[Row | BadRow]]:
 
 
 def _side_line(bad: BadRow) -> str:
-    line = {"file": bad.file, "row": bad.number, "reason": bad.reason, "content": bad.content}
+    line = dict(zip(_SIDE_KEYS, (bad.file, bad.number, bad.reason, bad.content), strict=True))
     return json.dumps(line, ensure_ascii=False) + "\n"
 
 
@@ -336,13 +343,58 @@ def check_out(source: str | Path, out: str | Path) -> Path:
         )
     if target.is_dir():
         raise StorageError(f"--out {out} is a folder; name a file, e.g. {target / 'predictions.csv'}")
+    _check_place(source, target, "--out")
+    return target
+
+
+def check_side(source: str | Path, out: str | Path, rejected: str | Path | None) -> Path:
+    """Return where rows that are left out will be told, if nothing else is lost by it.
+
+    A file that is there is replaced, and removed when no row is left out: so it must be one of rows left out.
+
+    Args:
+        source: the input.
+        out: the output.
+        rejected: what the user named, or None.
+
+    Raises:
+        ConfigError: it is the input, the output or a file of something else.
+        StorageError: it is a folder, or its folder is not writable.
+    """
+    side = side_file(Path(out).expanduser()) if rejected is None else Path(rejected).expanduser()
+    if rejected is None and _standard(out):
+        return side  # standard error, then
+    flag = "--rejected"
+    if side.exists() and not side.is_file():
+        raise StorageError(f"{flag} {side} is no file; name one, e.g. {side_file(Path('predictions.csv'))}")
+    if not _standard(out) and side.resolve() == Path(out).expanduser().resolve():
+        raise ConfigError(f"{flag} {side} is the output too; name another file")
+    _check_place(source, side, flag)
+    if side.exists() and not _tells_of_rows(side):
+        raise ConfigError(
+            f"{flag} {side} is there already and does not hold rows that were left out: it would be lost. Name another "
+            f"file with {flag}"
+        )
+    return side
+
+
+def _tells_of_rows(side: Path) -> bool:
+    """Whether a file is empty or begins as a side file does."""
+    with side.open("rb") as handle:
+        line = handle.readline(_LONGEST_SIDE_LINE)
+    try:
+        return not line or list(json.loads(line)) == _SIDE_KEYS
+    except (ValueError, TypeError):
+        return False
+
+
+def _check_place(source: str | Path, target: Path, flag: str) -> None:
     if target.exists() and Path(source).exists() and target.samefile(source):
-        raise ConfigError(f"--out {out} is the input itself; name another file")
+        raise ConfigError(f"{flag} {target} is the input itself; name another file")
     if Path(source).is_dir() and Path(source).resolve() in target.resolve().parents:
-        raise ConfigError(f"--out {out} lies in the folder that is read; name another place")
+        raise ConfigError(f"{flag} {target} lies in the folder that is read; name another place")
     parent = next(p for p in (target.absolute().parent, *target.absolute().parents) if p.exists())
     if not parent.is_dir():
-        raise StorageError(f"cannot write {out}: {parent} is a file, not a folder; choose another place with --out")
+        raise StorageError(f"cannot write {target}: {parent} is a file, not a folder; choose another place with {flag}")
     if not os.access(parent, os.W_OK):
-        raise StorageError(f"cannot write {out}: {parent} is not writable; choose another place with --out")
-    return target
+        raise StorageError(f"cannot write {target}: {parent} is not writable; choose another place with {flag}")

@@ -30,6 +30,8 @@ class StandardOutput:
         self.progress: dict[str, Any] = {}
         self._open = contextlib.ExitStack()
         try:
+            if rejected is not None:
+                rejected.parent.mkdir(parents=True, exist_ok=True)
             self._side = sys.stderr.buffer if rejected is None else self._open.enter_context(rejected.open("wb"))
         except OSError as problem:
             raise storage_error(rejected or "", problem) from problem

@@ -15,6 +15,7 @@ from headstart.data.write import write_table
 from headstart.errors import ConfigError, ModelError
 from headstart.evaluation.metrics import METRICS, metric_named
 from headstart.models import folder
+from headstart.models.predicting import PREDICTION
 from headstart.models.runtime import Runtime
 from headstart.records import write_json
 from headstart.registry.evaluating import Evaluated, evaluate_models
@@ -26,6 +27,7 @@ from headstart.registry.store import Registry, Version
 EVALUATION_TAG = "headstart.evaluation"
 _HISTORY_TAG = "headstart.champions"
 _LONGEST_HISTORY = 100
+_FINGERPRINT_SHOWN = 8
 _BETTER, _TIE, _WORSE = "better", "tie", "worse"
 
 
@@ -54,7 +56,8 @@ def evaluate_versions(
     """Score versions on the same labeled rows, and attach to each what it scored.
 
     The run of each version gets ``evaluations/DATA/`` with the record and its answer per row; the version gets the
-    tag ``headstart.evaluation.DATA`` with rows, fingerprint and metrics with intervals.
+    tag ``headstart.evaluation.DATA`` with rows, fingerprint and metrics with intervals. DATA is the file's name with
+    the beginning of the fingerprint of its rows, so that two files of one name are kept apart.
 
     Args:
         registry: where they are.
@@ -80,15 +83,14 @@ def attach(registry: Registry, version: Version, evaluated: Evaluated, at: int =
         at: which of them the version is.
     """
     record = evaluated.record
-    data = re.sub(r"[^\w-]", "_", Path(record["data"]).name) or "data"
+    name = re.sub(r"[^\w-]", "_", Path(record["data"]).name) or "data"
+    data = f"{name}-{record['fingerprint'][:_FINGERPRINT_SHOWN]}"
     own = {key: record[key] for key in ("data", "fingerprint", "rows", "rows_without_label", "seed")}
     mark = "" if len(record["models"]) == 1 else f"_{at + 1}"
-    names = [str(name) for name in evaluated.predictions.columns]
-    answers = [name for name in names if name == f"prediction{mark}" or name.startswith(f"p{mark}_")]
+    labels = record["models"][at]["labels"]["names"]
+    answers = {f"{PREDICTION}{mark}": PREDICTION, **{f"p{mark}_{name}": f"p_{name}" for name in labels}}
     # The rows' numbers and answers only: texts may be private, and are in the file of that fingerprint.
-    rows = evaluated.predictions[["row", *answers]].rename(
-        columns={name: name.replace(mark, "", 1) for name in answers}
-    )
+    rows = evaluated.predictions[["row", *answers]].rename(columns=answers)
     with tempfile.TemporaryDirectory() as temporary:
         write_json(Path(temporary) / "evaluation.json", {**own, **record["models"][at]})
         write_table(rows, Path(temporary) / "predictions.parquet")
@@ -130,7 +132,8 @@ def promote(
     metric_named(deciding)
     champion = _champion(registry, version.name)
     if champion is not None and champion.number == version.number:
-        return Verdict(True, f"{version} is the champion already", version, champion)
+        own = None if table is None else evaluate_versions(registry, [version], table, runtime or Runtime(), **options)
+        return Verdict(True, f"{version} is the champion already", _again(registry, version), champion, own)
     if champion is not None and table is None and not force:
         raise ConfigError(
             f"{champion} is the champion: name labeled rows to judge both on (--data FILE), or promote without any "
@@ -145,7 +148,12 @@ def promote(
     if promoted:
         _crown(registry, version, champion)
     words = f"{reason}; promoted all the same (forced)" if promoted and not better else reason
-    return Verdict(promoted, words, registry.version(Reference(version.name, version.number)), champion, evaluated)
+    return Verdict(promoted, words, _again(registry, version), champion, evaluated)
+
+
+def _again(registry: Registry, version: Version) -> Version:
+    """Return a version as it is now."""
+    return registry.version(Reference(version.name, version.number))
 
 
 def _judged(champion: Version | None, version: Version, evaluated: Evaluated | None, metric: str) -> tuple[bool, str]:
@@ -204,9 +212,14 @@ def _champion(registry: Registry, name: str) -> Version | None:
 
 
 def _crown(registry: Registry, version: Version, champion: Version | None) -> None:
-    """Move the alias, and keep who was champion: the last of the history is the one now."""
+    """Move the alias, and keep who was champion: the last of the history is the one now.
+
+    Whoever was champion before is the last of the history, also where the alias was moved past it.
+    """
     name = version.name
-    before = registry.history(name, _HISTORY_TAG) or ([champion.number] if champion else [])
+    before = registry.history(name, _HISTORY_TAG)
+    if champion is not None:
+        before = [*(n for n in before if n != champion.number), champion.number]
     registry.point(name, CHAMPION, version.number)
     if CHALLENGER in version.aliases:
         registry.point(name, CHALLENGER, None)
