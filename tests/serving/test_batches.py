@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -28,7 +29,11 @@ def alone(texts: list[str]):
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.lists(st.lists(st.text("ab", max_size=9), max_size=20), max_size=12), st.integers(1, 9), st.integers(1, 3))
+@given(
+    st.lists(st.lists(st.text("ab", max_size=9), max_size=20), max_size=12),
+    st.integers(1, 9),
+    st.integers(1, 3),
+)
 def test_everyone_gets_their_own_answer(requests, max_batch, workers):
     classifier = Slow()
 
@@ -92,6 +97,44 @@ def test_idle_workers_leave_each_other_their_share():
 
     asyncio.run(main())
     assert [len(batch) for batch in classifier.batches] == [4, 4]
+
+
+def test_a_worker_that_is_free_waits_for_those_who_are_just_sending():
+    """Whoever was answered last asks again one by one: computed at once, each would be a round of its own."""
+    classifier = Slow()
+
+    async def main():
+        found = batcher(max_batch=64, gather_seconds=0.02)
+        found.start()
+        await asyncio.gather(*(ask(found, classifier, ["together"]) for _ in range(2)))
+        asked = []
+        for i in range(10):
+            asked.append(asyncio.create_task(ask(found, classifier, [f"text {i}"])))
+            await asyncio.sleep(0.005)
+        await asyncio.gather(*asked)
+        await found.stop()
+
+    asyncio.run(main())
+    assert [len(batch) for batch in classifier.batches] == [2, 10]
+
+
+def test_who_keeps_coming_does_not_hold_up_the_first():
+    classifier = Slow()
+
+    async def main():
+        found = batcher(max_batch=10_000, max_waiting=10_000, gather_seconds=0.01)
+        found.start()
+        await asyncio.gather(*(ask(found, classifier, ["together"]) for _ in range(2)))
+        asked = [asyncio.create_task(ask(found, classifier, ["first"]))]
+        give_up = time.monotonic() + 30
+        while not asked[0].done() and time.monotonic() < give_up:
+            asked.append(asyncio.create_task(ask(found, classifier, ["next"])))
+            await asyncio.sleep(0.002)
+        assert asked[0].done()
+        await asyncio.gather(*asked)
+        await found.stop()
+
+    asyncio.run(main())
 
 
 def test_a_long_list_does_not_hold_up_a_single_text():

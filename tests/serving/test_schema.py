@@ -99,3 +99,18 @@ def test_description_has_examples_that_work(http):
     answers = described["paths"]["/predict"]["post"]["responses"]
     assert set(answers) == {"200", "400", "401", "404", "408", "413", "422", "503"}
     assert "Retry-After" in answers["503"]["headers"]
+
+
+def test_every_answer_has_an_example_that_fits(http):
+    described = http.get("/openapi.json").json()
+    for path, operations in described["paths"].items():
+        for operation in operations.values():
+            for status, answer in operation["responses"].items():
+                (content,) = answer["content"].values()
+                if "example" in content:
+                    continue
+                name = content["schema"]["$ref"].rpartition("/")[2]
+                examples = described["components"]["schemas"][name]["examples"]
+                assert examples, (path, status)
+                for example in examples:
+                    getattr(bodies, name).model_validate(example)

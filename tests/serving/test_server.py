@@ -24,7 +24,9 @@ from headstart.cli.main import run
 from headstart.data.examples import Examples
 from headstart.errors import ConfigError
 from headstart.models.exporting import export_model
+from headstart.serving.server import serve
 from headstart.serving.settings import ServingSettings, is_loopback, read_token
+from headstart.serving.shelf import wanted
 
 _PATIENCE_SECONDS = 120
 
@@ -87,6 +89,19 @@ def test_serves_and_finishes_what_runs_when_told_to_stop(model):
         lines = [json.loads(line) for line in out.splitlines()]
         assert sum(line.get("texts", 0) for line in lines) == 1600
         assert err == ""
+
+
+def test_as_many_rounds_are_computed_at_a_time_as_there_are_processes(model, monkeypatch):
+    given = {}
+
+    def stop(*arguments, **more):
+        given.update(more)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("headstart.serving.app.create_app", stop)
+    with pytest.raises(KeyboardInterrupt):
+        serve(wanted([str(model)], []), ServingSettings(port=0, workers=1), precision="float32")
+    assert given["workers"] == 1
 
 
 def test_the_onnx_engine_answers_as_torch_does(model, tmp_path):

@@ -49,6 +49,7 @@ _WRONG: dict[int | str, dict[str, Any]] = {
         "headers": {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}},
     },
 }
+_COUNTERS = {"schema": {"type": "string"}, "example": 'headstart_texts_total{model="reviews",version="1"} 5.0\n'}
 _routes = APIRouter()
 
 
@@ -173,7 +174,7 @@ async def models(request: Request) -> Response:
 @_routes.get(
     "/metrics",
     response_class=Response,
-    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **_wrong(400, 401)},
+    responses={200: {"content": {"text/plain": _COUNTERS}}, **_wrong(400, 401)},
     summary="Counters for Prometheus",
 )
 async def metrics_page(request: Request) -> Response:

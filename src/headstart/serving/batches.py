@@ -18,6 +18,7 @@ from headstart.models.batching import Rows, scoring_batches
 from headstart.models.classifier import Classifier, Prepared, Probabilities
 
 _LONGEST_RETRY_SECONDS = 60
+_MOST_GATHERED = 10  # times gather_seconds that texts may keep coming before the first is computed
 _OLD_SHARE = 0.8  # of the running mean of seconds per text
 
 
@@ -73,7 +74,7 @@ class Batcher:
     Args:
         max_waiting: most texts that may wait.
         max_batch: most texts of a round.
-        gather_seconds: how long the first text of a round waits for others.
+        gather_seconds: how long a round waits for a further text, where several come at the same time.
         workers: rounds computed at the same time, each by a thread of its own.
         observe: told texts and seconds of every round.
     """
@@ -91,7 +92,7 @@ class Batcher:
         self.max_batch = max_batch
         self.gather_seconds = gather_seconds
         self.workers = workers
-        self.waiting = 0
+        self.waiting = 0  # or being computed
         self._observe = observe
         self._jobs: list[_Job] = []
         self._arrived = asyncio.Event()
@@ -99,6 +100,7 @@ class Batcher:
         self._tasks: list[asyncio.Task[None]] = []
         self._idle = workers
         self._seconds_per_text = 0.0
+        self._came = 0
 
     def start(self) -> None:
         """Begin to compute what arrives; called inside a running event loop."""
@@ -133,6 +135,7 @@ class Batcher:
         job = _Job(classifier, examples, asyncio.get_running_loop().create_future())
         self._jobs.append(job)
         self.waiting += n
+        self._came += n
         self._arrived.set()
         try:
             return await job.answer
@@ -156,16 +159,27 @@ class Batcher:
             if not self._jobs:
                 self._arrived.clear()
                 await self._arrived.wait()
-                if not alone and self.waiting < self.max_batch:
-                    await asyncio.sleep(self.gather_seconds)
+                if not alone:
+                    await self._gather()
             pieces = self._take()
             if pieces:
                 alone = len(pieces) == 1
-                began = time.perf_counter()
                 self._idle -= 1
+                began = time.perf_counter()
                 await loop.run_in_executor(self._threads, _compute, pieces, told)
                 self._idle += 1
                 self._measure(sum(map(len, pieces)), time.perf_counter() - began)
+
+    async def _gather(self) -> None:
+        """Wait for as long as texts keep coming, which those who were answered last send one after the other."""
+        give_up = time.monotonic() + _MOST_GATHERED * self.gather_seconds
+        came = 0
+        while came < self._came and self._left() < self.max_batch and time.monotonic() < give_up:
+            came = self._came
+            await asyncio.sleep(self.gather_seconds)
+
+    def _left(self) -> int:
+        return sum(job.left for job in self._jobs)
 
     def _take(self) -> list[_Piece]:
         """Take texts of the longest-waiting request and of those for the same classifier, in fair shares.
@@ -176,7 +190,7 @@ class Batcher:
             return []
         classifier = self._jobs[0].classifier
         chosen = [job for job in self._jobs if job.classifier is classifier][: self.max_batch]
-        room = min(self.max_batch, math.ceil(sum(job.left for job in self._jobs) / self._idle))
+        room = min(self.max_batch, math.ceil(self._left() / self._idle))
         chosen = chosen[:room]
         pieces = []
         for others, job in zip(range(len(chosen), 0, -1), sorted(chosen, key=lambda j: j.left), strict=True):

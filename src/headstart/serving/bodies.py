@@ -53,6 +53,24 @@ class Prediction(BaseModel):
 class PredictResponse(BaseModel):
     """Answers in the order of the texts."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "model": "reviews",
+                    "version": "1",
+                    "predictions": [
+                        {
+                            "label": "positive",
+                            "probability": 0.97,
+                            "probabilities": {"negative": 0.03, "positive": 0.97},
+                        }
+                    ],
+                }
+            ]
+        }
+    )
+
     model: str = Field(description="Name of the model that answered.")
     version: str = Field(description="Its version.")
     predictions: list[Prediction] = Field(description="One per text.")
@@ -96,6 +114,32 @@ class Limits(BaseModel):
 class ModelList(BaseModel):
     """The models served now."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "models": [
+                        {
+                            "name": "reviews",
+                            "version": "3",
+                            "alias": "champion",
+                            "since": "2026-01-31T12:00:00+00:00",
+                            "strategy": "full",
+                            "labels": ["negative", "positive"],
+                            "text_columns": ["text"],
+                            "feature_columns": [],
+                            "max_length": 256,
+                            "truncate": "head",
+                            "parameters": 22713986,
+                            "metrics": {"macro_f1": {"value": 0.93, "low": 0.91, "high": 0.95}},
+                        }
+                    ],
+                    "limits": {"max_body_bytes": 4194304, "max_texts": 1000, "max_characters": 100000},
+                }
+            ]
+        }
+    )
+
     models: list[ModelCard]
     limits: Limits
 
@@ -103,12 +147,25 @@ class ModelList(BaseModel):
 class Problem(BaseModel):
     """Why a request was not answered."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "error": "text 1: body missing; this model reads title, body",
+                    "faults": ["text 1: body missing; this model reads title, body"],
+                }
+            ]
+        }
+    )
+
     error: str = Field(description="What was got, what was expected, and the next step.")
     faults: list[str] = Field(description="The same, one entry per fault.")
 
 
 class State(BaseModel):
     """Whether the server is well."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"status": "ok"}]})
 
     status: str
 

@@ -73,6 +73,9 @@ class Metrics:
         self.texts = Counter("headstart_texts", "Texts labeled.", ["model", "version"], registry=to)
         self.batch_texts = Histogram("headstart_batch_texts", "Texts computed at once.", buckets=_TEXTS, registry=to)
         self.batch_seconds = Histogram("headstart_batch_seconds", "One batch.", buckets=_SECONDS, registry=to)
+        self.workers_memory = Gauge(
+            "headstart_workers_resident_memory_bytes", "Of all processes that hold the models.", registry=to
+        )
         self.waiting = Gauge("headstart_waiting_texts", "Texts that wait or are being computed.", registry=to)
         self.switches = Counter(
             "headstart_switches", "Models exchanged because an alias moved.", ["model", "result"], registry=to

@@ -83,21 +83,22 @@ def serve(
     from headstart.serving.workers import Workers
 
     with listener(settings) as bound, contextlib.ExitStack() as closing:
-        runtime = choose_runtime(device, precision)
+        runtime, metrics = choose_runtime(device, precision), Metrics()
         open_folder: Callable[[Path], Model] = functools.partial(open_model, runtime=runtime, engine=engine)
         count = settings.workers or best_count(wanted, runtime.device)
         if count > 1:
             threads = max(1, torch.get_num_threads() // count)
             workers = closing.enter_context(contextlib.closing(Workers(count, threads=threads, open_model=open_folder)))
             open_folder = workers.open
+            metrics.workers_memory.set_function(workers.memory_bytes)
         served = [opened(entry, open_folder) for entry in wanted]
-        shelf, metrics = Shelf(served), Metrics()
+        shelf = Shelf(served)
         followers = [
             Follower(entry, now, shelf, open_folder, tell=metrics.event, poll_seconds=settings.poll_seconds)
             for entry, now in zip(wanted, served, strict=True)
             if entry.alias is not None
         ]
-        app = create_app(shelf, settings, followers=followers, metrics=metrics, workers=count + 1)
+        app = create_app(shelf, settings, followers=followers, metrics=metrics, workers=count)
         host, port = bound.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         names = ", ".join(f"{s.name} (version {s.version})" for s in served)

@@ -32,7 +32,9 @@ class ServingSettings(BaseModel):
     workers: int | None = Field(
         None, ge=1, description="Processes that hold the models; by default one per core, 4 at most, as memory allows."
     )
-    gather_seconds: float = Field(0.003, ge=0, le=1, description="How long a first text waits for others, in seconds.")
+    gather_seconds: float = Field(
+        0.003, ge=0, le=1, description="How long a round waits for a further text, in seconds."
+    )
     body_seconds: float = Field(30.0, gt=0, description="How long a client may take to send a body, in seconds.")
     poll_seconds: float = Field(5.0, gt=0, description="How often a registry's alias is looked up, in seconds.")
     log_texts: bool = Field(False, description="Write the texts of requests into the log.")
