@@ -16,7 +16,7 @@ import pytest
 from conftest import QUICK, separable_texts
 
 STRATEGIES = ("majority", "tfidf", "scratch-gru", "linear-probe", "boosted", "full", "lora")
-STAGES = ("gradual", "partial", "contrastive", "tfidf+self-train", "source+linear-probe", "adapt+source+full", "as-is")
+STAGES = ("gradual", "contrastive", "tfidf+self-train", "source+linear-probe", "adapt+source+full", "as-is")
 _KNOWN = {".json", ".jsonl", ".safetensors", ".cbm", ".onnx", ".parquet", ".csv", ".txt", ".jinja", ".html", ".db"}
 # What MLflow keeps beside: MLmodel, its environments, and the source that opens a model without headstart.
 _KNOWN_TO_MLFLOW = {"", ".yaml", ".py"}
@@ -93,7 +93,7 @@ def adapted(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Path) -> Pat
     frame[60:80][["text"]].to_csv(folder / "pool.csv", index=False)
     once = {"epochs": 1, "batch_size": 8}
     settings = {
-        "adapt": {"epochs": 1, "batch_tokens": 256}, "source": once, "full": once, "gradual": once, "partial": once,
+        "adapt": {"epochs": 1, "batch_tokens": 256}, "source": once, "full": once, "gradual": once,
         "contrastive": {"steps": 2, "texts": 4},
     }  # fmt: skip
 
