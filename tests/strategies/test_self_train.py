@@ -76,9 +76,9 @@ def test_rounds_grow_are_balanced_and_recorded() -> None:
     assert [len(t.train) for t, _ in spy.given] == [20, 40, 60, 60]  # the last is the refit
 
 
-def test_ends_when_validation_gets_worse_and_keeps_what_was_better() -> None:
+def test_ends_when_validation_gets_no_better_and_keeps_what_was_better() -> None:
     task = with_pool(tiny_task(n=20, n_validation=10), 100)
-    spy = Spy(0.7, 0.8, 0.3, 0.9)
+    spy = Spy(0.7, 0.8, 0.75, 0.9)
     found = run(spy, task, rounds=5, confidence=0.5, growth=1.0)
     assert [r["kept"] for r in found.notes["self_train"]["rounds"]] == [True, False]
     refit_task, refit_config = spy.given[-1]
@@ -93,15 +93,6 @@ def test_rounds_are_judged_at_their_own_temperature() -> None:
     assert [r["kept"] for r in found["rounds"]] == [True]
     same = run(Spy(0.8, 0.8, sure=(0.99, 0.8)), task, rounds=1, confidence=0.5).notes["self_train"]
     assert same["rounds"][0]["validation_log_loss"] == pytest.approx(same["first"]["validation_log_loss"], rel=1e-6)
-
-
-@pytest.mark.parametrize(("tolerance", "kept"), [(1.5, True), (0.0, False)])
-def test_a_round_that_chance_makes_a_little_worse_is_kept(tolerance: float, kept: bool) -> None:
-    task = with_pool(tiny_task(n=20, n_validation=30), 100)
-    spy = Spy(0.8, 0.77, sure=(0.8, 0.8))  # one text of 30 fewer
-    found = run(spy, task, rounds=1, confidence=0.5, tolerance=tolerance).notes["self_train"]
-    assert found["rounds"][0]["validation_log_loss"] > found["first"]["validation_log_loss"]
-    assert [r["kept"] for r in found["rounds"]] == [kept]
 
 
 def test_more_than_one_round_unless_validation_ends_it() -> None:

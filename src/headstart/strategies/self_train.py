@@ -18,6 +18,7 @@ from headstart.data.examples import Examples
 from headstart.data.rows import text_keys
 from headstart.errors import StrategyError
 from headstart.evaluation.calibration import scaled, temperature
+from headstart.evaluation.metrics import score
 from headstart.models.classifier import Probabilities
 from headstart.strategies.task import Fit, Fitted, Task
 
@@ -27,12 +28,7 @@ class SelfTrainConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    rounds: int = Field(3, ge=1, description="most rounds after the first fit; ends when validation gets worse")
-    tolerance: float = Field(
-        1.0,
-        ge=0,
-        description="a round is worse whose validation log loss is higher by more than so many standard errors",
-    )
+    rounds: int = Field(3, ge=1, description="most rounds after the first fit; ends when validation gets no better")
     confidence: float = Field(0.9, gt=0, lt=1, description="calibrated probability from which a prediction is used")
     surest: float = Field(
         0.5, ge=0, lt=1, description="share of a class's predictions (0-1) that may be used though less confident"
@@ -62,11 +58,7 @@ class SelfTrained(BaseModel):
 
 
 def fit(task: Task, strategy: Fit, config: SelfTrained) -> Fitted:
-    """Fit, label the pool, fit again from the same start with what was labeled, until validation says it gets worse.
-
-    Twenty validation texts cannot tell a good round from a better one: asked for a lower loss they refuse most rounds
-    by chance. So a round is kept unless its loss is higher, by more than a standard error of the paired difference,
-    than the lowest so far.
+    """Fit, label the pool, fit again from the same start with what was labeled; keep the round that validates best.
 
     Raises:
         StrategyError: there are no unlabeled texts, or they lack what the training texts have.
@@ -76,7 +68,7 @@ def fit(task: Task, strategy: Fit, config: SelfTrained) -> Fitted:
     refit = bool(getattr(own, "refit", False))
     # A refit model has seen the validation labels: what it says of the pool may not be judged on validation.
     plain = own.model_copy(update={"refit": False}) if refit else own
-    first = best = lowest = _Round.of(task, strategy(task, plain))
+    first = best = _Round.of(task, strategy(task, plain))
     rounds: list[dict[str, Any]] = []
     for number in range(1, config.self_train.rounds + 1):
         labeled = confident(best.label(pool), pool, task, config.self_train, number)
@@ -85,12 +77,11 @@ def fit(task: Task, strategy: Fit, config: SelfTrained) -> Fitted:
             break
         grown = replace(task, train=task.train.concat(labeled))
         again = _Round.of(grown, strategy(grown, plain))
-        kept = not again.is_worse(lowest, config.self_train.tolerance)
+        kept = again.log_loss < best.log_loss
         rounds.append({"round": number, "added": _counts(task, labeled), "kept": kept, **again.figures()})
         if not kept:
             break
         best = again
-        lowest = min(lowest, again, key=lambda found: found.log_loss)
     fitted = strategy(best.task, own) if refit else best.fitted
     notes = {"pool": len(pool), "first": first.figures(), "rounds": rounds, "temperature": best.temperature}
     return replace(fitted, notes=fitted.notes | {"self_train": notes})
@@ -159,25 +150,14 @@ class _Round:
     task: Task
     fitted: Fitted
     temperature: float
-    losses: npt.NDArray[np.float64]  # log loss of each validation text
+    log_loss: float
 
     @classmethod
     def of(cls, task: Task, fitted: Fitted) -> _Round:
         y = task.validation.y
         own = temperature(y, fitted.validation)
-        likelihood = scaled(fitted.validation, own)[np.arange(len(y)), y]
-        return cls(task, fitted, own, -np.log(np.clip(likelihood, 1e-12, None)))
-
-    @property
-    def log_loss(self) -> float:
-        """Mean over the validation texts."""
-        return float(self.losses.mean())
-
-    def is_worse(self, other: _Round, tolerance: float) -> bool:
-        """Whether the loss is higher by more than ``tolerance`` standard errors of the paired difference."""
-        apart = self.losses - other.losses
-        error = apart.std(ddof=1) / np.sqrt(len(apart)) if len(apart) > 1 else 0.0
-        return bool(apart.mean() > tolerance * error)
+        loss = score("log_loss", y, scaled(fitted.validation, own))
+        return cls(task, fitted, own, float("inf") if loss is None else loss)
 
     def label(self, pool: Examples) -> Probabilities:
         """Return calibrated probabilities of the pool, shape (N, C)."""
