@@ -85,7 +85,7 @@ def evaluate(
     """
     from headstart.data.read import read_table
     from headstart.data.write import write_table
-    from headstart.models.labeling import check_out
+    from headstart.models.output_places import check_out
     from headstart.models.runtime import choose_runtime
     from headstart.registry import Registry, load
     from headstart.registry.evaluating import evaluate_models

@@ -75,7 +75,8 @@ def predict(
     goes on where it stopped. Standard input cannot be read twice, so with - an interrupted run begins anew.
     """
     from headstart.data.partial import pending
-    from headstart.models.labeling import check_out, check_side, predict_file
+    from headstart.models.labeling import predict_file
+    from headstart.models.output_places import check_out, check_side
     from headstart.registry import load
 
     target = check_out(file, out)

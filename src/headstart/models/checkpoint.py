@@ -43,12 +43,11 @@ def check_folder(folder: Path) -> Path:
 
 # What code or a pickle is kept in, or may be, by name and by first bytes (pickle protocols 2 to 5; zip: torch.save,
 # joblib; NumPy's arrays of objects).
-_UNSAFE_SUFFIXES = frozenset(
-    {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".npy", ".npz", ".h5", ".py", ".pyc", ".so", ".dll"}
-)
+_CODE_SUFFIXES = frozenset({".py", ".pyc", ".so", ".dll"})
+_UNSAFE_SUFFIXES = _CODE_SUFFIXES | {
+    ".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".npy", ".npz", ".h5",
+}  # fmt: skip
 _UNSAFE_BEGINNINGS = (*(b"\x80" + bytes([protocol]) for protocol in (2, 3, 4, 5)), b"PK\x03\x04", b"\x93NUMPY")
-
-
 # Settings by which a tokenizer finds its files; others (special_tokens_map_file) only tell where it once came from.
 _READ_BY_NAME = ("vocab_file", "merges_file", "spm_file", "tokenizer_file")
 
@@ -71,7 +70,7 @@ def refuse_unsafe(folder: Path) -> None:
         with file.open("rb") as handle:
             begins = handle.read(6)
         if file.suffix.lower() in _UNSAFE_SUFFIXES or begins.startswith(_UNSAFE_BEGINNINGS):
-            what = "code" if file.suffix.lower() in (".py", ".pyc", ".so", ".dll") else "a pickle, or may hold one"
+            what = "code" if file.suffix.lower() in _CODE_SUFFIXES else "a pickle, or may hold one"
             raise ModelError(f"{folder}: {name} is {what}, which can run anything: it is not loaded. Remove the file")
         if file.suffix == ".json":
             _check_settings(file, folder)

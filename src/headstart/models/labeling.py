@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,22 +18,20 @@ from headstart.data.read import examples_of
 from headstart.data.row_output import RowOutput, Values, row_output
 from headstart.data.row_stream import BadRow, Row, shown, without_text
 from headstart.data.rows import missing_columns
-from headstart.data.stream import DELIMITED, PARQUET, STANDARD, RowStream, open_stream
+from headstart.data.stream import PARQUET, RowStream, open_stream
 from headstart.data.table import cut_long_cells, frame_of_cells, frame_of_values
-from headstart.errors import ConfigError, DataError, StorageError
+from headstart.errors import DataError
 from headstart.models.classifier import Advance, Prepared
 from headstart.models.folder import Model
 from headstart.models.identity import run_identity
+from headstart.models.output_places import SIDE_KEYS, check_out, check_side, is_standard
 from headstart.models.predicting import added_columns, columns_read, features_named, refuse_clash
 from headstart.models.standard_output import StandardOutput
 
-_WRITTEN = (*DELIMITED, ".jsonl", ".ndjson", *PARQUET)
 # Enough rows that batches of equal length are found among them; few enough that they take no memory worth naming.
 CHUNK_ROWS = 4096
 _CHUNK_CHARACTERS = 8 << 20
 _NOTES_KEPT = 10
-_SIDE_KEYS = ["file", "row", "reason", "content"]
-_LONGEST_SIDE_LINE = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -126,7 +123,7 @@ def predict_file(
         _check_columns(model, stream, columns, features)
         output = row_output(_suffix(target, stream), stream.columns, added_fields(model), stream.schema)
         identity = run_identity(model, stream.files, {**settings, "rows": CHUNK_ROWS}) if stream.files else None
-        grown = StandardOutput(side if rejected else None) if _standard(out) else PartialFile(target, side, identity)
+        grown = StandardOutput(side if rejected else None) if is_standard(out) else PartialFile(target, side, identity)
         opened.callback(grown.close)
         run = _Run(model, stream, columns, features, output, _Progress(**grown.progress))
         resumed = run.progress.read
@@ -137,7 +134,7 @@ def predict_file(
     if grown.dropped:
         notes.append(f"an interrupted run of other settings or data was found at {out} and begun anew")
     done = run.progress
-    known = side if done.rejected and not (_standard(out) and rejected is None) else None
+    known = side if done.rejected and not (is_standard(out) and rejected is None) else None
     by_label = {name: done.counts.get(name, 0) for name in model.labels.names}
     all_notes = (*notes, *done.notes, *_cut_note(model, done))
     return Predicted(target, done.labeled, by_label, done.rejected, known, resumed, all_notes)
@@ -279,7 +276,7 @@ def _cut_rows(rows: Iterator[Row | BadRow]) -> Iterator[list[Row | BadRow]]:
 
 
 def _side_line(bad: BadRow) -> str:
-    line = dict(zip(_SIDE_KEYS, (bad.file, bad.number, bad.reason, bad.content), strict=True))
+    line = dict(zip(SIDE_KEYS, (bad.file, bad.number, bad.reason, bad.content), strict=True))
     return json.dumps(line, ensure_ascii=False) + "\n"
 
 
@@ -311,90 +308,8 @@ def added_fields(model: Model) -> list[Any]:
     return [pa.field(prediction, kind), *(pa.field(name, pa.float64()) for name in shares)]
 
 
-def _standard(out: str | Path) -> bool:
-    return str(out) == STANDARD
-
-
 def _suffix(target: Path, stream: RowStream) -> str:
     """Return the format to write: by the output's name, on standard output that of the input."""
-    if not _standard(target):
+    if not is_standard(target):
         return target.suffix.lower()
     return ".csv" if stream.kind == "delimited" else ".jsonl"
-
-
-def side_file(target: Path) -> Path:
-    """Return where rows that were left out are told: ``labeled.csv.rejected.jsonl`` beside ``labeled.csv``."""
-    return target.with_name(f"{target.name}.rejected.jsonl")
-
-
-def check_out(source: str | Path, out: str | Path) -> Path:
-    """Return ``out`` as a path if it can be written to, before anything costly is done.
-
-    Raises:
-        ConfigError: unknown suffix, or it is the input.
-        StorageError: it is a folder, or its folder is not writable.
-    """
-    if _standard(out):
-        return Path(out)
-    target = Path(out).expanduser()
-    if target.suffix.lower() not in _WRITTEN:
-        raise ConfigError(
-            f"--out {out}: a file ending in '{target.suffix}' cannot be written; known: {', '.join(_WRITTEN)}"
-        )
-    if target.is_dir():
-        raise StorageError(f"--out {out} is a folder; name a file, e.g. {target / 'predictions.csv'}")
-    _check_place(source, target, "--out")
-    return target
-
-
-def check_side(source: str | Path, out: str | Path, rejected: str | Path | None) -> Path:
-    """Return where rows that are left out will be told, if nothing else is lost by it.
-
-    A file that is there is replaced, and removed when no row is left out: so it must be one of rows left out.
-
-    Args:
-        source: the input.
-        out: the output.
-        rejected: what the user named, or None.
-
-    Raises:
-        ConfigError: it is the input, the output or a file of something else.
-        StorageError: it is a folder, or its folder is not writable.
-    """
-    side = side_file(Path(out).expanduser()) if rejected is None else Path(rejected).expanduser()
-    if rejected is None and _standard(out):
-        return side  # standard error, then
-    flag = "--rejected"
-    if side.exists() and not side.is_file():
-        raise StorageError(f"{flag} {side} is no file; name one, e.g. {side_file(Path('predictions.csv'))}")
-    if not _standard(out) and side.resolve() == Path(out).expanduser().resolve():
-        raise ConfigError(f"{flag} {side} is the output too; name another file")
-    _check_place(source, side, flag)
-    if side.exists() and not _tells_of_rows(side):
-        raise ConfigError(
-            f"{flag} {side} is there already and does not hold rows that were left out: it would be lost. Name another "
-            f"file with {flag}"
-        )
-    return side
-
-
-def _tells_of_rows(side: Path) -> bool:
-    """Whether a file is empty or begins as a side file does."""
-    with side.open("rb") as handle:
-        line = handle.readline(_LONGEST_SIDE_LINE)
-    try:
-        return not line or list(json.loads(line)) == _SIDE_KEYS
-    except (ValueError, TypeError):
-        return False
-
-
-def _check_place(source: str | Path, target: Path, flag: str) -> None:
-    if target.exists() and Path(source).exists() and target.samefile(source):
-        raise ConfigError(f"{flag} {target} is the input itself; name another file")
-    if Path(source).is_dir() and Path(source).resolve() in target.resolve().parents:
-        raise ConfigError(f"{flag} {target} lies in the folder that is read; name another place")
-    parent = next(p for p in (target.absolute().parent, *target.absolute().parents) if p.exists())
-    if not parent.is_dir():
-        raise StorageError(f"cannot write {target}: {parent} is a file, not a folder; choose another place with {flag}")
-    if not os.access(parent, os.W_OK):
-        raise StorageError(f"cannot write {target}: {parent} is not writable; choose another place with {flag}")
