@@ -29,7 +29,7 @@ from headstart.training.loop import TrainingConfig
 _FILE_SUFFIXES = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".ndjson", ".parquet")
 # A source set is usually larger than the target's: fewer passes, larger steps.
 _DEFAULTS: dict[str, Any] = {"learning_rate": 1e-4, "epochs": 2, "batch_size": 32, "patience": 1}
-_RECIPE = 1  # counted up when training changes, so that older cached classifiers are not taken for new ones
+_RECIPE = 2  # counted up when training changes, so that older cached classifiers are not taken for new ones
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def train_source(
             "encoder": "gru" if encoder is None else encoder.fingerprint,
             "settings": settings.model_dump(mode="json"),
             "text": [text.max_length, text.truncate],
-            "runtime": [runtime.device, runtime.precision, task["threads"]],
+            "runtime": runtime.arithmetic(),
             "seed": config.seed,
             "labels": source.loaded.splits.labels.to_json(),
         }
