@@ -122,7 +122,7 @@ def test_few_labels_runs_tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     accuracy = {row["strategy"]: row["accuracy"][0] for row in found["table"]}
     assert leads["tfidf+self-train"]["value"] == pytest.approx(accuracy["tfidf+self-train"] - accuracy["tfidf"])
     assert found["rows"]["unlabeled"] > 10_000
-    assert [notes["pool"] for notes in found["self_train"]["tfidf+self-train"]] == [5000, 5000]
+    assert [notes["pool"] for notes in found["self_train"]["tfidf+self-train"]] == [4000, 4000]
     assert "`tfidf+self-train` | `tfidf` |" in page._leads(found["against"])
 
 

@@ -263,6 +263,8 @@ def test_metrics_count(films):
     assert 'headstart_requests_total{method="POST",path="/predict",status="200"} 1.0' in page
     assert 'headstart_requests_total{method="GET",path="other",status="404"} 1.0' in page
     assert "headstart_waiting_texts 0.0" in page
+    assert 'headstart_requests_running{path="/predict"} 0.0' in page
+    assert 'headstart_requests_running{path="/metrics"} 1.0' in page
     assert "headstart_workers_resident_memory_bytes 0.0" in page
 
 

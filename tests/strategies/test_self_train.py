@@ -16,6 +16,7 @@ from headstart.models import folder as model_folder
 from headstart.models.classifier import Probabilities
 from headstart.models.runtime import Runtime
 from headstart.strategies import table
+from headstart.strategies.contrastive import ContrastiveConfig
 from headstart.strategies.rows import STRATEGIES
 from headstart.strategies.self_train import SelfTrainConfig, SelfTrained, confident, fit, usable_pool
 from headstart.strategies.task import Fitted, NoConfig, Task
@@ -61,11 +62,12 @@ def run(spy: Spy, task: Task, **settings: Any) -> Fitted:
     return fit(task, spy, SelfTrained(strategy=TfidfConfig(), self_train=SelfTrainConfig(**settings)))
 
 
-def test_rounds_grow_are_balanced_and_recorded() -> None:
+def test_rounds_are_balanced_and_recorded() -> None:
     task = with_pool(tiny_task(n=20, n_validation=30), 100)
     spy = Spy(0.7, 0.8, 0.9)
-    found = run(spy, task, rounds=2, confidence=0.5, growth=1.0).notes["self_train"]
-    assert [r["added"] for r in found["rounds"]] == [{"negative": 10, "positive": 10}, {"negative": 20, "positive": 20}]
+    found = run(spy, task, rounds=2, confidence=0.5).notes["self_train"]
+    n = found["pool"] // 2
+    assert [r["added"] for r in found["rounds"]] == [{"negative": n, "positive": n}] * 2
     assert [r["kept"] for r in found["rounds"]] == [True, True]
     losses = [found["first"]["validation_log_loss"], *(r["validation_log_loss"] for r in found["rounds"])]
     # Of 30 texts a share is right, and all are said with 0.8: Platt's targets are met by a probability of their mean.
@@ -73,17 +75,26 @@ def test_rounds_grow_are_balanced_and_recorded() -> None:
     said = (shares * 31 + (1 - shares)) / 32
     assert losses == pytest.approx(-(shares * np.log(said) + (1 - shares) * np.log(1 - said)), rel=1e-6)
     assert found["temperature"] == pytest.approx(np.log(0.8 / 0.2) / np.log(said[2] / (1 - said[2])), rel=1e-6)
-    assert [len(t.train) for t, _ in spy.given] == [20, 40, 60, 60]  # the last is the refit
+    assert [len(t.train) for t, _ in spy.given] == [20, 20 + 2 * n, 20 + 2 * n, 20 + 2 * n]  # the last is the refit
 
 
 def test_ends_when_validation_gets_no_better_and_keeps_what_was_better() -> None:
     task = with_pool(tiny_task(n=20, n_validation=10), 100)
     spy = Spy(0.7, 0.8, 0.75, 0.9)
-    found = run(spy, task, rounds=5, confidence=0.5, growth=1.0)
+    found = run(spy, task, rounds=5, confidence=0.5)
     assert [r["kept"] for r in found.notes["self_train"]["rounds"]] == [True, False]
-    refit_task, refit_config = spy.given[-1]
-    assert len(refit_task.train) == 40
+    (_, second_round), (refit_task, refit_config) = spy.given[1], spy.given[-1]
+    assert not second_round.refit
+    assert refit_task.train.texts == spy.given[1][0].train.texts
     assert refit_config.refit
+
+
+@pytest.mark.parametrize(("right", "kept"), [((0.8, 0.8), True), ((0.8, 0.78), True), ((0.8, 0.4), False)])
+def test_the_first_round_stays_unless_validation_is_clearly_worse(right: tuple[float, float], kept: bool) -> None:
+    """Of 50 texts one more wrong is within two standard errors, twenty are not; a second round must be better."""
+    task = with_pool(tiny_task(n=20, n_validation=50), 100)
+    found = run(Spy(*right, right[1]), task, rounds=2, confidence=0.5).notes["self_train"]["rounds"]
+    assert [r["kept"] for r in found] == ([True, False] if kept else [False])
 
 
 def test_rounds_are_judged_at_their_own_temperature() -> None:
@@ -97,13 +108,13 @@ def test_rounds_are_judged_at_their_own_temperature() -> None:
 
 def test_more_than_one_round_unless_validation_ends_it() -> None:
     found = run(Spy(0.6, 0.7, 0.8, 0.9), with_pool(tiny_task(n=20, n_validation=30), 200)).notes["self_train"]
-    assert [r["kept"] for r in found["rounds"]] == [True, True, True]
+    assert [r["kept"] for r in found["rounds"]] == [True, True]
 
 
 def test_no_confident_text_of_a_class_ends_it() -> None:
     task = with_pool(tiny_task(n=20, n_validation=10), 100)
     spy = Spy(0.7, pool=0.51)
-    found = run(spy, task, confidence=0.95, surest=0.0).notes["self_train"]
+    found = run(spy, task, confidence=0.95).notes["self_train"]
     assert found["rounds"] == [{"round": 1, "added": {"negative": 0, "positive": 0}, "kept": False}]
 
 
@@ -153,31 +164,14 @@ def test_only_confident_texts_are_taken_equally_many_of_each_class_drawn_by_the_
     sure = np.linspace(0.55, 0.99, len(task.unlabeled))
     proba = np.stack([sure, 1 - sure], axis=1)
     proba[::3] = proba[::3, ::-1]  # every third is of the other class
-    config = SelfTrainConfig(growth=0.5, surest=0.0)
+    config = SelfTrainConfig(confidence=0.9)
     found, again, other = (confident(proba, task.unlabeled, replace(task, seed=seed), config, 1) for seed in (0, 0, 1))
     rows = [task.unlabeled.texts.index(text) for text in found.texts]
     assert (sure[rows] >= 0.9).all()
     np.testing.assert_array_equal(found.y, proba[rows].argmax(axis=1))
-    assert np.bincount(found.y).tolist() == [4, 4]  # 5 of each are asked for, 4 of class 1 are confident
+    fewest = np.bincount(proba[sure >= 0.9].argmax(axis=1)).min()
+    assert np.bincount(found.y).tolist() == [fewest, fewest]
     assert found.texts == again.texts != other.texts
-
-
-def test_the_surest_of_each_class_are_taken_where_none_is_confident() -> None:
-    task = with_pool(tiny_task(n=20), 6)
-    proba = np.array([[0.55, 0.45], [0.57, 0.43], [0.51, 0.49], [0.4, 0.6], [0.35, 0.65], [0.45, 0.55]])
-    assert task.unlabeled is not None
-    found = confident(proba, task.unlabeled, task, SelfTrainConfig(surest=0.5, least_confidence=0.5), 1)
-    assert [task.unlabeled.texts.index(text) for text in found.texts] == [0, 1, 3, 4]
-    assert not len(confident(proba, task.unlabeled, task, SelfTrainConfig(surest=0.0), 1))
-
-
-def test_the_surest_are_not_taken_where_they_are_hardly_sure() -> None:
-    task = with_pool(tiny_task(n=20), 6)
-    proba = np.array([[0.55, 0.45], [0.75, 0.25], [0.71, 0.29], [0.4, 0.6], [0.28, 0.72], [0.25, 0.75]])
-    assert task.unlabeled is not None
-    found = confident(proba, task.unlabeled, task, SelfTrainConfig(), 1)
-    assert [task.unlabeled.texts.index(text) for text in found.texts] == [1, 2, 4, 5]
-    assert not len(confident(np.full((6, 2), 0.5), task.unlabeled, task, SelfTrainConfig(), 1))
 
 
 def test_a_class_that_is_never_predicted_does_not_end_it() -> None:
@@ -203,7 +197,7 @@ def test_real_strategies_learn_save_and_repeat(name: str, tiny_encoder: Path, tm
     def fitted(seed: int = 0) -> tuple[Task, Fitted]:
         task = with_pool(tiny_task(encoder=tiny_encoder, seed=seed))
         plan = table.plan(name)
-        quick = {**QUICK, "self-train": {"confidence": 0.6, "rounds": 1}}
+        quick = {**QUICK, "self-train": {"rounds": 1}}
         return task, table.fit(plan, task, table.config_for(plan, quick))
 
     task, first = fitted()
@@ -213,6 +207,7 @@ def test_real_strategies_learn_save_and_repeat(name: str, tiny_encoder: Path, tm
     np.testing.assert_array_equal(proba, again.classifier.predict_proba(task.validation))
     assert first.notes == again.notes
     assert sum(first.notes["self_train"]["rounds"][0]["added"].values()) > 0
+    assert ("teacher" in first.notes["self_train"]) == (name != "tfidf+self-train")
     model_folder.save(first.classifier, tmp_path / "m", text=task.text, check=task.train, card={"strategy": name})
     loaded = model_folder.load(tmp_path / "m", runtime=Runtime())
     np.testing.assert_allclose(loaded.predict_proba(list(task.validation.texts)), proba, atol=1e-6)
@@ -281,9 +276,36 @@ def test_settings() -> None:
 def test_work_counts_every_round() -> None:
     plan, plain = table.plan("full+self-train"), table.plan("full")
     sizes = {"validation": 20, "holdout": 0}
-    config: Any = table.config_for(plan, {"self-train": {"rounds": 2, "growth": 1.0}})
-    own = [table.work(plain, config.strategy, train=n, **sizes) for n in (80, 160, 240)]
-    assert table.work(plan, config, train=80, **sizes) == sum(own)
+    config: Any = table.config_for(plan, {"self-train": {"rounds": 2, "pool": 100}})
+    own = [table.work(plain, config.strategy, train=n, **sizes) for n in (80, 180, 180)]
+    teacher = table.work(table.plan("contrastive"), config.teacher, train=80, **sizes)
+    assert table.work(plan, config, train=80, **sizes) == sum(own) + teacher + 2 * 100
+
+
+def test_who_teaches() -> None:
+    def teacher(name: str, gru: bool = False, **stage: Any) -> Any:
+        config: Any = table.config_for(table.plan(name), {"self-train": stage, "contrastive": {"steps": 7}}, gru=gru)
+        return config.teacher
+
+    assert teacher("full+self-train").steps == teacher("adapt+lora+self-train").steps == 7
+    for name in ("tfidf+self-train", "scratch-transformer+self-train", "contrastive+self-train"):
+        assert teacher(name) is None
+    assert teacher("full+self-train", teacher="itself") is None
+    assert teacher("full+self-train", gru=True) is None
+
+
+def test_the_teacher_labels_the_first_round_and_has_not_seen_validation(monkeypatch: pytest.MonkeyPatch) -> None:
+    task = with_pool(tiny_task(n=20, n_validation=30), 100)
+    teacher, spy = Spy(0.7, pool=0.95), Spy(0.7, 0.8, pool=0.55)
+    monkeypatch.setattr("headstart.strategies.contrastive.fit", teacher)
+    config = SelfTrained(strategy=NoConfig(), self_train=SelfTrainConfig(confidence=0.7), teacher=ContrastiveConfig())
+    found = fit(task, spy, config).notes["self_train"]
+    ((given, settings),) = teacher.given
+    assert given.train.texts == task.train.texts
+    assert not settings.refit
+    assert found["teacher"]["strategy"] == "contrastive"
+    assert [sum(r["added"].values()) > 0 for r in found["rounds"]] == [True, False]  # the strategy itself is not sure
+    assert config.model_dump(mode="json")["teacher"]["steps"] == ContrastiveConfig().steps
 
 
 def test_a_comparison_takes_rows_with_a_blank_label(tmp_path: Path) -> None:
@@ -299,7 +321,6 @@ def test_a_comparison_takes_rows_with_a_blank_label(tmp_path: Path) -> None:
     out = tmp_path / "out"
     found = headstart.compare(
         frame, strategies=names, encoder=None, holdout_size=40, tracking=False, out=str(out),
-        settings={"self-train": {"confidence": 0.6}},
     )  # fmt: skip
     assert [row["status"] for row in found.record["strategies"]] == ["ok"] * 3
     notes = read_json(out / "fits/tfidf+self-train/seed-0/record.json")["notes"]["self_train"]

@@ -58,7 +58,7 @@ def strategies(name: Name = None, json_: running.AsJson = False) -> None:
     line(f"Stage source+ in front starts from the source classifier's weights (--source): {after}.")
     line("Stage adapt+ in front goes on with pretraining on unlabeled texts first (--unlabeled): the same.")
     learning = ", ".join(s["name"] for s in chosen if s["learns"])
-    line(f"Stage +self-train behind adds its own confident predictions on unlabeled texts: {learning}.")
+    line(f"Stage +self-train behind adds confident predictions on unlabeled texts: {learning}.")
     line("")
     for row in chosen:
         settings = ", ".join(f"{key}={_value(s['default'])}" for key, s in row["settings"].items())

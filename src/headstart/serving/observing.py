@@ -70,6 +70,7 @@ class Metrics:
         self.seconds = Histogram(
             "headstart_request_seconds", "From head to answer.", ["path"], buckets=_SECONDS, registry=to
         )
+        self.running = Gauge("headstart_requests_running", "Requests not answered yet.", ["path"], registry=to)
         self.texts = Counter("headstart_texts", "Texts labeled.", ["model", "version"], registry=to)
         self.batch_texts = Histogram("headstart_batch_texts", "Texts computed at once.", buckets=_TEXTS, registry=to)
         self.batch_seconds = Histogram("headstart_batch_seconds", "One batch.", buckets=_SECONDS, registry=to)
@@ -115,6 +116,7 @@ class Observer:
             await self.app(scope, receive, send)
             return
         began = time.perf_counter()
+        path = scope["path"] if scope["path"] in self.paths else _OTHER
         status = 0
         about: dict[str, Any] = {}
         scope.setdefault("state", {})["about"] = about
@@ -126,6 +128,7 @@ class Observer:
                 MutableHeaders(scope=message).setdefault("x-content-type-options", "nosniff")
             await send(message)
 
+        self.metrics.running.labels(path).inc()
         try:
             await self.app(scope, receive, noted)
         except Exception:  # a bug: logged where it happened, and answered
@@ -133,10 +136,10 @@ class Observer:
             if not status:
                 await problem(500, "this is a bug in headstart; the server's log says where")(scope, receive, noted)
         finally:
-            self._count(scope, status, time.perf_counter() - began, about)
+            self.metrics.running.labels(path).dec()
+            self._count(scope, path, status, time.perf_counter() - began, about)
 
-    def _count(self, scope: Scope, status: int, seconds: float, about: dict[str, Any]) -> None:
-        path = scope["path"] if scope["path"] in self.paths else _OTHER
+    def _count(self, scope: Scope, path: str, status: int, seconds: float, about: dict[str, Any]) -> None:
         method = scope["method"] if scope["method"] in _METHODS else _OTHER
         self.metrics.requests.labels(method, path, str(status)).inc()
         self.metrics.seconds.labels(path).observe(seconds)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -157,10 +157,13 @@ def work(plan: Plan, config: BaseModel, *, train: int, validation: int, holdout:
     """
     scoring = 0.0 if plan.strategy.starts_from == "nothing" else 1.0
     if isinstance(config, SelfTrained):
-        fits = range(config.self_train.rounds + 1)
-        grown = [round(train * (1 + at * config.self_train.growth)) for at in fits]
-        own = sum(work(plan, config.strategy, train=n, validation=validation, holdout=0) for n in grown)
-        return own + scoring * holdout
+        pool, rounds = config.self_train.pool, config.self_train.rounds
+        grown = [train, *[train + pool] * rounds]
+        fits = sum(work(plan, config.strategy, train=n, validation=validation, holdout=0) for n in grown)
+        if config.teacher is not None:
+            taught = replace(plan, strategy=STRATEGIES[config.self_train.teacher], after=())
+            fits += work(taught, config.teacher, train=train, validation=validation, holdout=0)
+        return fits + scoring * (rounds * pool + holdout)
     if isinstance(config, ContrastiveConfig):
         once = plan.strategy.cost * config.steps * config.texts + scoring * (train + validation)
         return once * (2 if config.refit else 1) + scoring * holdout
@@ -212,5 +215,9 @@ def config_for(plan: Plan, settings: dict[str, dict[str, Any]], *, gru: bool = F
     values = {**rates, **settings.get(plan.strategy.name, {}), **settings.get(plan.name, {})}
     config = plan.strategy.config(**values)
     if SELF_TRAIN in plan.after:
-        return SelfTrained(strategy=config, self_train=SelfTrainConfig(**settings.get(SELF_TRAIN, {})))
+        stage = SelfTrainConfig(**settings.get(SELF_TRAIN, {}))
+        taught = stage.teacher != "itself" and plan.strategy.name != stage.teacher
+        taught = taught and plan.strategy.starts_from == "encoder" and not gru
+        teacher = ContrastiveConfig(**settings.get(stage.teacher, {})) if taught else None
+        return SelfTrained(strategy=config, self_train=stage, teacher=teacher)
     return config
