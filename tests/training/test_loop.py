@@ -121,6 +121,17 @@ def test_without_validation_the_last_epoch_is_kept(tiny_encoder: Path) -> None:
     assert set(history.epochs[0]) == {"epoch", "train_loss"}
 
 
+def test_an_early_stop_leaves_the_rates_as_they_were_planned(tiny_encoder: Path) -> None:
+    task = tiny_task(n=16, encoder=tiny_encoder)
+    config = TrainingConfig(epochs=5, learning_rate=1e-3)
+    _, whole = fit(task, config, held=False)
+    stopped, history = fit(task, config, held=False, stop=2)
+    assert history.epochs == whole.epochs[:2]
+    shorter, _ = fit(task, config.model_copy(update={"epochs": 2}), held=False)
+    name = "classifier.weight"
+    assert not torch.equal(weights_of(stopped)[name], weights_of(shorter)[name])
+
+
 def test_frozen_modules_run_in_evaluation_mode(tiny_encoder: Path) -> None:
     model = network(tiny_task(encoder=tiny_encoder), dropout=True).model
     for name, parameter in model.named_parameters():

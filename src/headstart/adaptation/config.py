@@ -23,7 +23,7 @@ class AdaptConfig(BaseModel):
     max_length: int | None = Field(
         None, ge=8, description="most tokens per row, longer texts go on in further rows; by default as all texts"
     )
-    learning_rate: float = Field(5e-5, gt=0, description="peak learning rate of the encoder")
+    learning_rate: float = Field(2e-5, gt=0, description="peak learning rate of the encoder")
     epochs: int = Field(3, ge=1, description="most passes over the texts")
     batch_tokens: int = Field(2048, ge=16, description="padded tokens per optimizer step")
     warmup: float = Field(0.1, ge=0, lt=1, description="share of steps with rising rate")

@@ -63,8 +63,9 @@ def fine_tune(
     if config.refit:
         classifier = build()
         frozen = _frozen(task, classifier)
-        again = config.model_copy(update={"epochs": history.best_epoch})
-        _train(task, classifier, task.train.concat(task.validation), None, again, layers, frozen)
+        # The rates stay those that the best epoch was found with: planned for fewer epochs they would fall too early.
+        both = task.train.concat(task.validation)
+        _train(task, classifier, both, None, config, layers, frozen, stop=history.best_epoch)
     if frozen is not None:
         classifier.prefix = frozen.kept()
     if finish is not None:
@@ -93,6 +94,7 @@ def _train(
     config: TrainingConfig,
     layered: Layered | None,
     frozen: FrozenStart | None,
+    stop: int | None = None,
 ) -> History:
     return train(
         classifier,
@@ -103,6 +105,7 @@ def _train(
         class_weights=task.class_weights,
         layered=layered,
         frozen=frozen,
+        stop=stop,
         advance=task.advance,
         on_epoch=task.on_epoch if held is not None else None,
     )

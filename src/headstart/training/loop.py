@@ -78,6 +78,7 @@ def train(
     class_weights: npt.NDArray[np.float64] | None = None,
     layered: Layered | None = None,
     frozen: FrozenStart | None = None,
+    stop: int | None = None,
     advance: Advance | None = None,
     on_epoch: Callable[[dict[str, float]], None] | None = None,
 ) -> History:
@@ -95,6 +96,7 @@ def train(
         class_weights: weight per class, shape (C,), or None.
         layered: rates and thawing layer by layer; patience then counts from the epoch in which all are trained.
         frozen: keeps what frozen lower layers give, so that it is computed once; None computes it every time.
+        stop: last epoch, where that is before ``config.epochs``, which the rates are planned for.
         advance: told how many training texts were done.
         on_epoch: told each epoch's figures.
 
@@ -111,7 +113,7 @@ def train(
     keeper = _Keeper(model)
     started = 1 if layered is None else layered.complete
     with seeded(seed), _checkpointing(model, config.checkpointing):
-        for epoch in range(1, config.epochs + 1):
+        for epoch in range(1, (stop or config.epochs) + 1):
             batches = training_batches(data.tokens.lengths, config.batch_size, generator)
             step.plan(len(batches) * config.epochs)
             if layered is not None:
