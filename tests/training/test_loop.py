@@ -122,7 +122,7 @@ def test_without_validation_the_last_epoch_is_kept(tiny_encoder: Path) -> None:
 
 
 def test_an_early_stop_leaves_the_rates_as_they_were_planned(tiny_encoder: Path) -> None:
-    task = tiny_task(n=16, encoder=tiny_encoder)
+    task = tiny_task(n=48, encoder=tiny_encoder)
     config = TrainingConfig(epochs=5, learning_rate=1e-3)
     _, whole = fit(task, config, held=False)
     stopped, history = fit(task, config, held=False, stop=2)
