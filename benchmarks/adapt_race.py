@@ -29,7 +29,8 @@ from headstart.adaptation.corpus import Corpus, read_rows
 from headstart.adaptation.language_model import load_language_model
 from headstart.adaptation.loop import Adaptation
 from headstart.models.checkpoint import quiet_transformers
-from headstart.models.encoders import Encoder, find_encoder, load_config
+from headstart.models.encoders import Encoder, find_encoder
+from headstart.models.loading import load_config
 from headstart.models.runtime import Runtime, choose_runtime, keep_freed_memory
 from headstart.training.dropout import NO_ATTENTION_DROPOUT
 

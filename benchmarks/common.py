@@ -241,7 +241,8 @@ def tiny_model(folder: Path) -> Path:
     from headstart.data.labels import Labels
     from headstart.models import folder as model_folder
     from headstart.models.batching import TextSettings
-    from headstart.models.encoders import find_encoder, load_config, load_tokenizer, new_classifier
+    from headstart.models.encoders import find_encoder
+    from headstart.models.loading import load_config, load_tokenizer, new_classifier
     from headstart.models.network import NetworkClassifier
     from headstart.models.runtime import Runtime
 

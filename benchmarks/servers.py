@@ -26,7 +26,7 @@ from headstart.data.examples import Examples
 from headstart.data.labels import Labels
 from headstart.models import folder as model_folder
 from headstart.models.batching import TextSettings, collate, tokenize
-from headstart.models.encoders import load_classifier, load_tokenizer
+from headstart.models.loading import load_classifier, load_tokenizer
 from headstart.models.network import NetworkClassifier
 from headstart.models.runtime import Runtime
 

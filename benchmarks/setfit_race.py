@@ -160,8 +160,9 @@ def ours(train: Part, options: argparse.Namespace) -> tuple[float, Any]:
     """Train with `contrastive`'s own loop."""
     from headstart.data.examples import Examples
     from headstart.models.batching import TextSettings, tokenize
-    from headstart.models.encoders import find_encoder, load_body, load_tokenizer
+    from headstart.models.encoders import find_encoder
     from headstart.models.features import FeatureExtractor
+    from headstart.models.loading import load_body, load_tokenizer
     from headstart.models.runtime import choose_runtime, keep_freed_memory
     from headstart.training.contrastive import PairTrainingConfig, train_on_pairs
 

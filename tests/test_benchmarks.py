@@ -207,7 +207,7 @@ def test_padding_and_useful_claims() -> None:
 
 
 def test_encoder_passes_are_counted(tiny_encoder: Path) -> None:
-    from headstart.models.encoders import load_body
+    from headstart.models.loading import load_body
 
     body = load_body(tiny_encoder)
     with frozen_once.counted() as seen:

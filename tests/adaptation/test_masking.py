@@ -107,7 +107,7 @@ def test_no_draw_masks_nothing_or_nearly_everything(
 def real(request: pytest.FixtureRequest) -> Any:
     """The tokenizer of a real encoder: MiniLM's WordPiece or multilingual e5's SentencePiece."""
     from headstart.catalog import packaged_folder
-    from headstart.models.encoders import load_tokenizer
+    from headstart.models.loading import load_tokenizer
 
     if request.param == "e5":
         return load_tokenizer(request.getfixturevalue("shared") / "models" / "e5-small-enpt")

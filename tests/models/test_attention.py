@@ -14,7 +14,7 @@ from torch import nn
 from headstart.data.labels import Labels
 from headstart.models import attention
 from headstart.models.attention import attend
-from headstart.models.encoders import load_classifier
+from headstart.models.loading import load_classifier
 from headstart.models.runtime import Runtime
 
 LABELS = Labels.of(["a", "b", "c"])

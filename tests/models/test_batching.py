@@ -26,8 +26,8 @@ from headstart.models.batching import (
     tokenize,
     training_batches,
 )
-from headstart.models.encoders import load_tokenizer
 from headstart.models.gru import build_tokenizer
+from headstart.models.loading import load_tokenizer
 
 lengths_of_texts = st.lists(st.integers(1, 300), min_size=1, max_size=300).map(np.array)
 

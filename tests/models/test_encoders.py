@@ -17,14 +17,8 @@ from conftest import ARCHITECTURES, make_checkpoint, separable_texts
 from headstart import TextFeatures, TransferClassifier, catalog
 from headstart.data.labels import Labels
 from headstart.errors import ModelError
-from headstart.models.encoders import (
-    Encoder,
-    find_encoder,
-    load_body,
-    load_classifier,
-    load_tokenizer,
-    new_classifier,
-)
+from headstart.models.encoders import Encoder, find_encoder
+from headstart.models.loading import load_body, load_classifier, load_tokenizer, new_classifier
 
 LABELS = Labels.of(["a", "b", "c"])
 COMMIT, OLDER = "a" * 40, "b" * 40

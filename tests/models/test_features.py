@@ -19,9 +19,9 @@ from headstart.data.examples import Examples
 from headstart.data.labels import Labels
 from headstart.errors import ConfigError
 from headstart.models.batching import TextSettings
-from headstart.models.encoders import load_body, load_tokenizer, new_classifier
 from headstart.models.features import FeatureExtractor
 from headstart.models.gru import GruConfig, build_tokenizer
+from headstart.models.loading import load_body, load_tokenizer, new_classifier
 from headstart.models.runtime import Runtime
 
 TEXTS = [*separable_texts(60, 2, 0, 20)[0], "", "x"]

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from headstart.data.labels import Labels
-from headstart.models.encoders import load_classifier
 from headstart.models.first_token import use_first_token_only
+from headstart.models.loading import load_classifier
 
 LABELS = Labels.of(["a", "b", "c"])
 

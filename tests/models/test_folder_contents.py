@@ -22,7 +22,7 @@ from headstart.errors import ModelError, StorageError
 from headstart.models import folder as model_folder
 from headstart.models.baselines import MajorityClassifier
 from headstart.models.batching import TextSettings
-from headstart.models.encoders import load_body, load_classifier, load_tokenizer
+from headstart.models.loading import load_body, load_classifier, load_tokenizer
 from headstart.models.network import NetworkClassifier
 from headstart.models.runtime import Runtime
 from headstart.strategies.task import Fitted, Task

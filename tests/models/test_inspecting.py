@@ -9,8 +9,8 @@ from transformers import AutoModel
 from conftest import fit_strategy, tiny_task
 from headstart.errors import ModelError
 from headstart.models import folder as model_folder
-from headstart.models.encoders import load_tokenizer
 from headstart.models.inspecting import find, layer_of, matches, pieces, tensors
+from headstart.models.loading import load_tokenizer
 from headstart.models.movement import movement
 from headstart.records import read_json, write_json
 

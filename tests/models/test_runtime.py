@@ -11,8 +11,8 @@ import torch
 from headstart.data.labels import Labels
 from headstart.errors import ConfigError
 from headstart.models import runtime
-from headstart.models.encoders import load_classifier
 from headstart.models.first_token import use_first_token_only
+from headstart.models.loading import load_classifier
 from headstart.models.runtime import Runtime, choose_runtime, seeded, with_products_in_bfloat16
 
 

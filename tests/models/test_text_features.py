@@ -23,7 +23,7 @@ from sklearn.tree import DecisionTreeClassifier
 from conftest import make_tokenizer, separable_texts
 from headstart import TextFeatures
 from headstart.errors import ConfigError, DataError, ModelError
-from headstart.models.encoders import load_body
+from headstart.models.loading import load_body
 
 TEXTS, CLASSES = separable_texts(60)
 

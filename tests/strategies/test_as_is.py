@@ -14,7 +14,8 @@ from conftest import ARCHITECTURES, fit_strategy, tiny_task
 from headstart.data.labels import Labels
 from headstart.errors import StrategyError
 from headstart.models import folder as model_folder
-from headstart.models.encoders import Encoder, load_classifier, load_tokenizer
+from headstart.models.encoders import Encoder
+from headstart.models.loading import load_classifier, load_tokenizer
 from headstart.models.network import NetworkClassifier
 from headstart.models.runtime import Runtime
 from headstart.strategies.fine_tuning import order_head

@@ -15,7 +15,7 @@ from transformers import AutoModelForSequenceClassification
 from conftest import ARCHITECTURES, fit_strategy, tiny_task
 from headstart.errors import ConfigError
 from headstart.models import folder as model_folder
-from headstart.models.encoders import load_classifier
+from headstart.models.loading import load_classifier
 from headstart.models.network import NetworkClassifier
 from headstart.models.runtime import Runtime
 from headstart.strategies.lora import LoraConfig, target_modules

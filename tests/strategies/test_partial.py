@@ -11,7 +11,7 @@ import torch
 
 from conftest import fit_strategy, tiny_task
 from headstart.errors import ConfigError, ModelError
-from headstart.models.encoders import head_parameters, load_classifier
+from headstart.models.loading import head_parameters, load_classifier
 from headstart.strategies.partial import PartialConfig, train_only
 
 

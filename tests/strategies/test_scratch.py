@@ -12,7 +12,7 @@ import torch
 
 from conftest import ARCHITECTURES, fit_strategy, tiny_task
 from headstart.errors import ConfigError
-from headstart.models.encoders import load_classifier
+from headstart.models.loading import load_classifier
 from headstart.strategies.scratch_transformer import ScratchTransformerConfig, sized
 
 

@@ -15,8 +15,8 @@ from conftest import fit_strategy, tiny_task
 from headstart.errors import HeadstartError
 from headstart.models import batching
 from headstart.models import folder as model_folder
-from headstart.models.encoders import load_body
 from headstart.models.inspecting import find, tensors
+from headstart.models.loading import load_body
 from headstart.models.runtime import Runtime
 from headstart.strategies.features import extractor_of
 from headstart.training import contrastive

@@ -14,7 +14,7 @@ import torch
 from conftest import ARCHITECTURES, fit_strategy, tiny_task
 from headstart.data.examples import Examples
 from headstart.models import cache
-from headstart.models.encoders import layer_list, load_classifier, load_tokenizer
+from headstart.models.loading import layer_list, load_classifier, load_tokenizer
 from headstart.models.network import NetworkClassifier
 from headstart.models.prefix import Prefix, frozen_depth
 from headstart.models.runtime import Runtime

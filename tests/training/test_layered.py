@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import ARCHITECTURES, fit_strategy, tiny_task
-from headstart.models.encoders import load_classifier
 from headstart.models.layers import LayerGroup, layer_groups, merged
+from headstart.models.loading import load_classifier
 from headstart.strategies.full import FullConfig
 from headstart.strategies.gradual import GradualConfig
 from headstart.training.data import Data

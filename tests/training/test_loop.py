@@ -15,7 +15,7 @@ from torch import nn
 from conftest import fit_strategy, tiny_task
 from headstart.errors import ConfigError
 from headstart.models.batching import split_by_tokens, step_pieces, tokenize
-from headstart.models.encoders import load_classifier, load_tokenizer
+from headstart.models.loading import load_classifier, load_tokenizer
 from headstart.models.network import NetworkClassifier
 from headstart.training.data import Data
 from headstart.training.loop import History, TrainingConfig, set_modes, train

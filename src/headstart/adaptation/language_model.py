@@ -13,8 +13,9 @@ from headstart.adaptation.output_layer import OutputLayer
 from headstart.errors import ModelError
 from headstart.models.attention import use_products
 from headstart.models.checkpoint import loading, quiet_transformers, refuse_random_weights
-from headstart.models.encoders import Encoder, layer_list, load_tokenizer
+from headstart.models.encoders import Encoder
 from headstart.models.first_token import top_layer_at
+from headstart.models.loading import layer_list, load_tokenizer
 from headstart.models.runtime import seeded
 from headstart.training.dropout import NO_ATTENTION_DROPOUT
 
@@ -158,7 +159,7 @@ def _model_class(encoder: Encoder) -> tuple[Any, bool]:
 
 
 def _load(kind: Any, folder: Path, changes: dict[str, Any], seed: int) -> tuple[Any, Any]:
-    from headstart.models.encoders import load_config
+    from headstart.models.loading import load_config
 
     config = load_config(folder)
     for name, value in changes.items():

@@ -23,7 +23,8 @@ from headstart.experiment.progress import Reporter
 from headstart.experiment.source import SourceData, existing_source, is_labeled_data, match_labels, read_source
 from headstart.models import batching
 from headstart.models.batching import TextSettings, Tokens
-from headstart.models.encoders import Encoder, check_loadable, find_encoder, load_tokenizer
+from headstart.models.encoders import Encoder, check_loadable, find_encoder
+from headstart.models.loading import load_tokenizer
 from headstart.models.runtime import Runtime, choose_runtime
 from headstart.models.text_features import text_settings
 from headstart.strategies.task import SourceModel

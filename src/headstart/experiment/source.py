@@ -17,7 +17,8 @@ from headstart.experiment.config import ExperimentConfig
 from headstart.models import folder as model_folder
 from headstart.models.batching import TextSettings
 from headstart.models.cache import cache_limit, evict, touch
-from headstart.models.encoders import Encoder, find_encoder, label_names_of
+from headstart.models.encoders import Encoder, find_encoder
+from headstart.models.loading import label_names_of
 from headstart.models.predicting import winner_or_self
 from headstart.models.runtime import Runtime
 from headstart.records import fingerprint_json, read_json

@@ -26,8 +26,8 @@ def features(place: Place, options: FeaturesOptions) -> Answer:
     """Open an encoder; what `headstart.TextFeatures` gives, without its cache."""
     from headstart.data.examples import Examples
     from headstart.models.batching import tokenize
-    from headstart.models.encoders import load_body, load_tokenizer
     from headstart.models.features import FeatureExtractor
+    from headstart.models.loading import load_body, load_tokenizer
     from headstart.models.text_features import text_settings
 
     encoder = place.encoder()

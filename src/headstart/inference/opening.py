@@ -13,7 +13,8 @@ from headstart.errors import ModelError
 from headstart.inference.task import NO_LIMIT, Item, Result, batches
 from headstart.models.batching import SCORING_TOKENS
 from headstart.models.checkpoint import loading, quiet_transformers, refuse_random_weights
-from headstart.models.encoders import Encoder, find_encoder, load_config, load_tokenizer, load_weights
+from headstart.models.encoders import Encoder, find_encoder
+from headstart.models.loading import load_config, load_tokenizer, load_weights
 from headstart.models.predicting import winner_or_self
 from headstart.models.runtime import Runtime, seeded
 

@@ -24,8 +24,8 @@ from headstart.models.baselines import MajorityClassifier, TfidfClassifier
 from headstart.models.batching import TRUNCATIONS, TextSettings
 from headstart.models.checkpoint import check_folder, check_safetensors, refuse_unsafe
 from headstart.models.classifier import Advance, Classifier, Probabilities
-from headstart.models.encoders import label_names_of
 from headstart.models.frozen import FrozenClassifier
+from headstart.models.loading import label_names_of
 from headstart.models.network import NetworkClassifier
 from headstart.models.onnx_classifier import OnnxClassifier
 from headstart.models.runtime import Runtime, choose_runtime

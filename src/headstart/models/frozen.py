@@ -15,8 +15,8 @@ from headstart.errors import DataError, MissingExtraError, ModelError, did_you_m
 from headstart.models.batching import TextSettings
 from headstart.models.checkpoint import quiet_transformers
 from headstart.models.classifier import Advance, Prepared, Probabilities, check_classes, softmax
-from headstart.models.encoders import load_body, load_tokenizer
 from headstart.models.features import FeatureExtractor, Features
+from headstart.models.loading import load_body, load_tokenizer
 from headstart.models.runtime import Runtime
 
 _HEAD_FILE = "head.safetensors"

@@ -13,7 +13,8 @@ from typing import Any
 from headstart.errors import MissingExtraError, ModelError
 from headstart.models import folder as model_folder
 from headstart.models.checkpoint import check_safetensors
-from headstart.models.encoders import Encoder, find_encoder, load_tokenizer
+from headstart.models.encoders import Encoder, find_encoder
+from headstart.models.loading import load_tokenizer
 from headstart.models.predicting import winner_or_self
 from headstart.records import read_json
 

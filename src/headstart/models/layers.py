@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 from headstart.errors import ModelError
-from headstart.models.encoders import head_parameters, layer_list
+from headstart.models.loading import head_parameters, layer_list
 
 # Relative positions (DeBERTa, MPNet) come after the layers in order, but every layer reads them.
 _SHARED = re.compile(r"\.encoder\.(rel_embeddings|LayerNorm|relative_attention_bias)\.")

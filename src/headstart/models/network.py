@@ -15,8 +15,8 @@ from headstart.models import batching
 from headstart.models.batching import TextSettings, Tokens
 from headstart.models.checkpoint import quiet_transformers
 from headstart.models.classifier import Advance, Prepared, Probabilities, softmax
-from headstart.models.encoders import load_classifier, load_tokenizer
 from headstart.models.first_token import use_first_token_only
+from headstart.models.loading import load_classifier, load_tokenizer
 from headstart.models.runtime import Runtime, ready_to_score
 from headstart.models.store import content_keys
 

@@ -17,7 +17,7 @@ from headstart.errors import ModelError
 from headstart.models import batching
 from headstart.models.batching import TextSettings, Tokens
 from headstart.models.classifier import Advance, Prepared, Probabilities, softmax
-from headstart.models.encoders import load_tokenizer
+from headstart.models.loading import load_tokenizer
 from headstart.models.onnx_graph import import_onnx
 from headstart.models.runtime import Runtime
 

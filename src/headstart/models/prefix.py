@@ -23,7 +23,7 @@ from headstart.errors import ModelError
 from headstart.models.batching import TextSettings, Tokens, collate, scoring_batches
 from headstart.models.cache import cache_limit
 from headstart.models.classifier import Advance
-from headstart.models.encoders import layer_list
+from headstart.models.loading import layer_list
 from headstart.models.runtime import Runtime, ready_to_score
 from headstart.models.store import TextStore
 from headstart.records import fingerprint

@@ -16,8 +16,9 @@ from headstart.data.examples import Examples
 from headstart.errors import ConfigError, DataError, unknown_name
 from headstart.models.batching import TRUNCATIONS, TextSettings
 from headstart.models.cache import cache_folder
-from headstart.models.encoders import Encoder, find_encoder, load_body, load_tokenizer
+from headstart.models.encoders import Encoder, find_encoder
 from headstart.models.features import FeatureExtractor, Features
+from headstart.models.loading import load_body, load_tokenizer
 from headstart.models.runtime import Runtime, choose_runtime
 
 _DEFAULT_LENGTH = 256

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from headstart.errors import StrategyError
-from headstart.models.encoders import load_classifier, load_tokenizer
+from headstart.models.loading import load_classifier, load_tokenizer
 from headstart.models.network import NetworkClassifier
 from headstart.strategies.fine_tuning import order_head
 from headstart.strategies.task import Fitted, NoConfig, Task

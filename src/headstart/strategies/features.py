@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from headstart.models.encoders import load_body, load_tokenizer
 from headstart.models.features import FeatureExtractor
+from headstart.models.loading import load_body, load_tokenizer
 from headstart.strategies.task import Task
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from headstart.data.examples import Examples
-from headstart.models.encoders import load_classifier, load_tokenizer
+from headstart.models.loading import load_classifier, load_tokenizer
 from headstart.models.network import NetworkClassifier
 from headstart.models.store import content_keys
 from headstart.strategies.task import Fitted, Task

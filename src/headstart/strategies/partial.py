@@ -9,8 +9,8 @@ from typing import Any
 from pydantic import Field, field_validator
 
 from headstart.errors import ConfigError
-from headstart.models.encoders import layer_list
 from headstart.models.layers import layer_groups
+from headstart.models.loading import layer_list
 from headstart.models.network import NetworkClassifier
 from headstart.strategies.fine_tuning import fine_tune, pretrained
 from headstart.strategies.task import Fitted, Task

@@ -6,8 +6,8 @@ from typing import Any
 
 from pydantic import Field
 
-from headstart.models.encoders import new_classifier
 from headstart.models.gru import GruConfig, build_tokenizer
+from headstart.models.loading import new_classifier
 from headstart.models.network import NetworkClassifier
 from headstart.strategies.fine_tuning import fine_tune
 from headstart.strategies.task import Fitted, Task

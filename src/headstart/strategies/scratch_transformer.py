@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import Field
 
 from headstart.errors import ConfigError
-from headstart.models.encoders import load_tokenizer, new_classifier
+from headstart.models.loading import load_tokenizer, new_classifier
 from headstart.models.network import NetworkClassifier
 from headstart.strategies.fine_tuning import fine_tune
 from headstart.strategies.task import Fitted, Task
