@@ -1,10 +1,9 @@
 """How cost grows: seconds and memory against the number of texts, their length and the number of strategies.
 
 Real film reviews and MiniLM. Texts are added 4 and 16 times over, cut at 4 times the length, and strategies are added
-one by one. Each measurement is a process of its own with an empty cache. A table and a plot are left in the output
-folder.
+one by one. Each measurement is a process of its own with an empty cache.
 
-    python benchmarks/cost_growth.py --json benchmarks/results/cost_growth.json
+    python benchmarks/cost_growth.py --json benchmarks/results/cost_growth.json --plot docs/cost_growth.png
 """
 
 from __future__ import annotations
@@ -28,15 +27,16 @@ def main() -> int:
     parser.add_argument("--length", type=int, default=32, metavar="N", help="tokens at x1 (%(default)s)")
     parser.add_argument("--plot", metavar="FILE", type=Path, help="where the plot goes; by default the output folder")
     options = parser.parse_args()
+    cells: list[tuple[str, int, dict[str, Any]]] = [
+        *(("texts", times, {"labeled": times * options.labeled}) for times in TEXTS),
+        *(("length", times, {"length": times * options.length}) for times in LENGTHS),
+        *(("strategies", count, {"strategies": STRATEGIES[:count]}) for count in range(1, len(STRATEGIES) + 1)),
+    ]
     rows: list[dict[str, Any]] = []
-    for times in TEXTS:
-        rows.append({"of": "texts", "times": times, **measure(options, labeled=times * options.labeled)})
-    for times in LENGTHS:
-        found = measure(options, labeled=4 * options.labeled, length=times * options.length)
-        rows.append({"of": "length", "times": times, **found})
-    for count in range(1, len(STRATEGIES) + 1):
-        found = measure(options, labeled=4 * options.labeled, strategies=STRATEGIES[:count])
-        rows.append({"of": "strategies", "times": count, **found})
+    for of, times, given in cells:
+        rows.append({"of": of, "times": times, **measure(options, **{"labeled": 4 * options.labeled, **given})})
+        if not options.quiet:
+            print(f"{of} x {times}: {rows[-1]['seconds_fit']} s, {rows[-1]['peak_memory_bytes'] / 1e9:.2f} GB")
     plot(rows, options.plot or Path(options.out) / "cost_growth.png")
     return finish("cost_growth", options, claims_of(rows), {"growth": rows})
 

@@ -170,7 +170,7 @@ _SECTIONS = (
         "cost_growth",
         "How cost grows",
         "Seconds and memory against the number of texts, their length and the number of strategies.",
-        "python benchmarks/cost_growth.py --json benchmarks/results/cost_growth.json",
+        "python benchmarks/cost_growth.py --json benchmarks/results/cost_growth.json --plot docs/cost_growth.png",
     ),
     Section(
         "serve_load",

@@ -1,9 +1,10 @@
-"""How much of the processor does useful work: arithmetic that cannot be avoided, over the rate of matrix products.
+"""How much of the processor does useful work: arithmetic of a plain loop's matrices, over the rate of matrix products.
 
 Useful are 6 x encoder matrix parameters x real tokens to train, 2 x to score; padding, dropout, norms, attention and
-the optimizer are not. The product rate is measured at the shape (1024, 384, 1536), before and after. MiniLM on snippets
-of films, 128 tokens at most, in batches as any fit has them. Scored are as many as a file has, for the first batches
-of each size are slower: kernels are made for them.
+the optimizer are not. What the top layer leaves out for all tokens but the first counts as done. The product rate is
+measured at the shape (1024, 384, 1536), before and after. MiniLM on snippets of films, 128 tokens at most, in batches
+as any fit has them. Scored are as many as a file has, for the first batches of each size are slower: kernels are made
+for them.
 
     python benchmarks/useful_arithmetic.py --json benchmarks/results/useful_arithmetic.json
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
@@ -54,7 +55,12 @@ def test_head_is_computed_where_needed_and_equals_the_whole(
     lm.model.eval()
     rows = np.arange(9)
     batch, at, wanted = running.batch(corpus, rows, 1)
+    computed: list[int] = []
+    output = lm.model.get_output_embeddings()
+    hook = output.register_forward_pre_hook(lambda _module, given: computed.append(given[0].shape[-2]))
     loss, count = running._loss(corpus, rows, 1)
+    hook.remove()
+    assert computed in ([], [len(wanted)])  # none where the product is made outside the module
     labels = torch.full(batch["input_ids"].shape, -100)
     labels.view(-1)[at] = wanted
     theirs = lm.model(**batch, labels=labels).loss
@@ -195,6 +201,7 @@ def test_loss_falls_and_the_best_epoch_is_kept(tiny_encoder: Path, tmp_path: Pat
 def test_a_loss_that_only_rises_leaves_the_encoder_as_it_was(tiny_encoder: Path, tmp_path: Path) -> None:
     done = adapted(tiny_encoder, tmp_path / "out", learning_rate=1.0, warmup=0.0, head_epochs=0, epochs=3)
     assert done.card["best_epoch"] == 0
+    assert [e["epoch"] for e in done.card["epochs"] if e["phase"] == "all"] == [0, 1]  # patience ends it
     before, after = AutoModel.from_pretrained(str(tiny_encoder)), AutoModel.from_pretrained(str(tmp_path / "out"))
     for name, tensor in before.state_dict().items():
         assert "pooler" in name or torch.equal(tensor, after.state_dict()[name])
@@ -305,6 +312,31 @@ def test_ctrl_c_keeps_the_very_step(tiny_encoder: Path, tmp_path: Path) -> None:
         advance=left.append,
     )  # fmt: skip
     assert sum(left) + done == 3 * 96  # the head's epoch and two more: no row is done twice
+
+
+def test_ctrl_c_while_held_out_rows_are_scored_loses_no_step(
+    tiny_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder, config = Encoder("tiny", tiny_encoder), AdaptConfig(**QUICK)
+    scored = Adaptation.held_out_loss
+    calls = 0
+
+    def stopped(running: Adaptation) -> float:
+        nonlocal calls
+        calls += 1
+        if calls == 2:  # after the first epoch of all layers; the head's comes before
+            raise KeyboardInterrupt
+        return scored(running)
+
+    monkeypatch.setattr(Adaptation, "held_out_loss", stopped)
+    done: list[int] = []
+    left: list[int] = []
+    for told, error in ((done, KeyboardInterrupt), (left, None)):
+        with pytest.raises(error) if error else contextlib.nullcontext():
+            adapt_encoder(encoder, TEXTS, tmp_path / "out", config, runtime=Runtime(), threads=1, advance=told.append)
+    assert sum(done) + sum(left) == 3 * 96
+    whole = adapted(tiny_encoder, tmp_path / "whole")
+    assert json.loads((tmp_path / "out" / CARD).read_text())["curve"] == whole.card["curve"]
 
 
 def test_a_second_process_waits_and_takes_what_the_first_has_made(tiny_encoder: Path, tmp_path: Path) -> None:

@@ -235,3 +235,19 @@ def test_many_texts_come_in_order() -> None:
     tokens = tokenize(TOKENIZER, Examples.of(texts), TextSettings())
     for row in (0, 999, 1000, 1999, 2000, 2499):
         assert tokens.ids[row].tolist() == TOKENIZER(texts[row])["input_ids"]
+
+
+def test_tokens_follow_their_texts(checkpoint: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows taken and joined of tokenized texts are not tokenized again, and are what they would be."""
+    from headstart.models import batching
+
+    tokenizer, about = load_tokenizer(checkpoint("bert")), TextSettings(max_length=12)
+    some, others = Examples.of(TEXTS[:5]), Examples.of(TEXTS[5:])
+    wanted = [tokenize(tokenizer, e, about) for e in (Examples.of([some.texts[i] for i in (4, 0)]), Examples.of(TEXTS))]
+    tokenize(tokenizer, some, about)
+    tokenize(tokenizer, others, about)
+    monkeypatch.setattr(batching, "_tokenize", lambda *_: pytest.fail("tokenized again"))
+    for found, theirs in zip((some.take([4, 0]), some.concat(others)), wanted, strict=True):
+        tokens = tokenize(tokenizer, found, about)
+        assert [ids.tolist() for ids in tokens.ids] == [ids.tolist() for ids in theirs.ids]
+        np.testing.assert_array_equal(tokens.full_lengths, theirs.full_lengths)

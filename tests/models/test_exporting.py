@@ -210,6 +210,10 @@ def test_engines(saved, tmp_path, texts):
         open_model(source, engine="onnx")
     with pytest.raises(ConfigError, match=r"'onxx'.*Did you mean 'onnx'"):
         open_model(source, engine="onxx")
+    plain = Path(shutil.copytree(source, tmp_path / "plain"))
+    (plain / "headstart.json").unlink()  # what any transformers program writes
+    with pytest.raises(ModelError, match="has not been exported"):
+        open_model(plain, engine="onnx")
     export_model(source, source / "onnx")
     exported = open_model(source, engine="onnx")
     assert exported.classifier.kind == "onnx"

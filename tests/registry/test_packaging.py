@@ -16,7 +16,9 @@ import pandas as pd
 import pytest
 import yaml
 
+from headstart.data.examples import Examples
 from headstart.errors import ModelError
+from headstart.models.exporting import export_model
 from headstart.models.folder import load, read_card
 from headstart.models.predicting import predict_table
 from headstart.registry.packaging import input_columns, requirements, write_mlflow_model
@@ -161,6 +163,19 @@ def test_strings_are_read_where_mlflow_passes_them_on(packaged, model_of, frame)
     assert len(opened.unwrap_python_model().predict(None, "one text")) == 1
 
 
+def test_an_export_is_packaged_with_all_that_it_needs(model_of, frame, tmp_path):
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    import mlflow.pyfunc
+
+    export_model(model_of("full"), tmp_path / "onnx", examples=Examples.of(list(frame["text"])))
+    packaged = write_mlflow_model(tmp_path / "onnx", tmp_path / "packaged")
+    theirs = mlflow.pyfunc.load_model(str(packaged)).predict(frame)
+    np.testing.assert_allclose(theirs["p_pos"], expected(model_of("full"), frame)["p_pos"], atol=1e-4)
+    wanted = {line.split(">")[0] for line in (packaged / "requirements.txt").read_text().split()}
+    assert {"onnx", "onnxruntime"} <= wanted
+
+
 def test_feature_columns_are_part_of_the_signature():
     head = {"kind": "boosted", "columns": ["stars", "city"], "categorical": ["city"]}
     card = {"kind": "frozen", "text": {"columns": ["text"]}, "about": {"head": head}}
@@ -171,7 +186,8 @@ def test_feature_columns_are_part_of_the_signature():
 def test_bounds_are_the_projects_own():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     known = {*project["dependencies"], *(r for extra in project["optional-dependencies"].values() for r in extra)}
-    for card in ({"kind": "tfidf", "about": {}}, {"kind": "frozen", "about": {"head": {"kind": "boosted"}}}):
+    boosted = {"kind": "frozen", "about": {"head": {"kind": "boosted"}}}
+    for card in ({"kind": "tfidf", "about": {}}, {"kind": "onnx", "about": {}}, boosted):
         assert set(requirements(card)) <= known
 
 

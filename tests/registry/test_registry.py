@@ -289,6 +289,7 @@ def test_a_comparison_and_its_run_can_be_registered(registry, tmp_path, monkeypa
     from_run = register(registry, parent.info.run_id, "reviews")
     assert from_run.run_id == parent.info.run_id
     assert from_run.tags["headstart.target"] == "verdict"
+    assert from_run.tags["headstart.metric"] == "accuracy"
     ours, theirs = (
         headstart.load(str(v)).predict_proba(pd.DataFrame({"body": texts})) for v in (from_folder, from_run)
     )

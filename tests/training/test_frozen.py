@@ -160,6 +160,15 @@ def test_lower_layers_see_each_text_once(tiny_encoder: Path, tmp_path: Path, lay
     assert sum(layer_calls) == probed
 
 
+def test_gradual_computes_frozen_layers_once(tiny_encoder: Path, tmp_path: Path, layer_calls: list[int]) -> None:
+    """Five epochs of the head alone, five of the upper layer too: the lower layer runs once for either's states."""
+    task = tiny_task(encoder=tiny_encoder, cache=tmp_path)
+    found = fit_strategy("gradual", task, epochs=10, thaw_every=5, patience=10, refit=False)
+    assert len(found.epochs) == 10
+    unique, probed = len({*task.train.texts, *task.validation.texts}), min(4, len(task.train))
+    assert 0 < sum(layer_calls) <= 2 * (unique + probed)
+
+
 def test_scoring_starts_from_states_too(tiny_encoder: Path, tmp_path: Path, layer_calls: list[int]) -> None:
     task = tiny_task(encoder=tiny_encoder, cache=tmp_path)
     held = tiny_task(n=30).validation

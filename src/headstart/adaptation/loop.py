@@ -130,12 +130,14 @@ class Adaptation:
             self._judge(phase, 0, self._known_loss() if number else self._score(), [])
         while at.epoch < phase.epochs and not (is_last and at.epoch - at.best_epoch >= self.config.patience):
             self._epoch(number)
+            loss = self._score()  # interrupted here, the run goes on behind the epoch's last step
+            self._whole = False
             at.epoch, at.step = at.epoch + 1, 0
             losses, at.losses = at.losses, []
             if is_last:
-                self._judge(phase, at.epoch, self._score(), losses)
+                self._judge(phase, at.epoch, loss, losses)
             else:
-                self._tell(phase, at.epoch, self._score(), losses)
+                self._tell(phase, at.epoch, loss, losses)
 
     def _epoch(self, number: int) -> None:
         phase, at = self.phases[number], self.at
@@ -152,7 +154,6 @@ class Adaptation:
             self._step(loss, count, rate, len(batches[place]))
             if self.store is not None and self.store.is_due():
                 self.store.write(self.at, self.model, self.optimizer, self.best)
-        self._whole = False
 
     def _make_noise(self, number: int, epoch: int, place: int) -> None:
         """Set every source of dropout to a state of this very step, whatever was drawn before."""

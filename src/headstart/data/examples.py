@@ -25,7 +25,7 @@ class Examples:
         pairs: N second texts, where the task is on pairs.
         columns: extra features, N rows, index 0..N-1.
         derived: what was computed from exactly these texts and will be asked for again (token ids, say), by key; it
-            lives as long as they do.
+            lives as long as they do. What has ``take`` and ``concat`` of its own follows the rows.
     """
 
     texts: tuple[str, ...]
@@ -59,7 +59,7 @@ class Examples:
     def take(self, rows: Sequence[int] | npt.NDArray[np.int64]) -> Examples:
         """Return the given rows, in the given order."""
         rows = np.asarray(rows, dtype=np.int64)
-        return replace(
+        taken = replace(
             self,
             texts=tuple(self.texts[i] for i in rows),
             y=self.y[rows],
@@ -67,10 +67,12 @@ class Examples:
             pairs=None if self.pairs is None else tuple(self.pairs[i] for i in rows),
             columns=None if self.columns is None else self.columns.iloc[rows].reset_index(drop=True),
         )
+        taken.derived.update({key: found.take(rows) for key, found in self.derived.items() if hasattr(found, "take")})
+        return taken
 
     def concat(self, other: Examples) -> Examples:
         """Return these rows followed by ``other``'s."""
-        return Examples(
+        both = Examples(
             texts=self.texts + other.texts,
             y=np.concatenate([self.y, other.y]),
             ids=np.concatenate([self.ids, other.ids]),
@@ -79,6 +81,10 @@ class Examples:
             if self.columns is None or other.columns is None
             else pd.concat([self.columns, other.columns], ignore_index=True),
         )
+        for key, found in self.derived.items():
+            if key in other.derived and hasattr(found, "concat"):
+                both.derived[key] = found.concat(other.derived[key])
+        return both
 
     def joined(self) -> list[str]:
         """Return one text per row; the two texts of a pair are joined by a line break."""

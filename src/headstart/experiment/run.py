@@ -141,12 +141,10 @@ class _Run:
             )
 
     def _say_alone(self) -> None:
-        """Say which stages nothing will be known of, for the strategy without them is not in the comparison."""
+        """Say what nothing will be known of, for the strategy without it is not in the comparison."""
         names = [plan.name for plan in self.plans]
-        stages = {plan.name: {*plan.stages, *plan.after} for plan in self.plans}
         for name in names:
-            alone = [(s, w) for s, w in table.counterparts(name) if s in stages[name] and w not in names]
-            for stage, without in alone:
+            for stage, without in [found for found in table.counterparts(name) if found[1] not in names]:
                 self.reporter.say(
                     f"'{name}' without '{without}' beside it: the record cannot say whether '{stage}' helped; "
                     "to see it, add that to --strategies of compare"
@@ -198,6 +196,7 @@ class _Run:
                     "text_columns": list(self.config.text),
                     "label_column": self.config.label,
                     "fingerprints": self.setup.loaded.fingerprints,
+                    "metric": self.config.metric,
                 }
                 record = run_fit(fit, self._task(fit, start), self.setup.splits, card, self.clock.scored)
         self.clock.end()

@@ -219,6 +219,8 @@ def cut_shares(setup: Setup) -> dict[str, float] | None:
         return None
     tokenizer = load_tokenizer(setup.encoder.folder)
     splits = setup.splits
+    for part in (splits.train, splits.validation, splits.holdout):  # before they are joined: the fits will ask again
+        _tokens(tokenizer, setup, part)
     tokens = _tokens(tokenizer, setup, splits.train.concat(splits.validation).concat(splits.holdout))
     texts, cut = tokens.cut_shares()
     found = {"texts": round(texts, 4), "tokens": round(cut, 4), "mean_tokens": round(float(tokens.lengths.mean()), 1)}

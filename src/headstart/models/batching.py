@@ -72,6 +72,11 @@ class Tokens:
 
         return Tokens(picked(self.ids) or (), picked(self.types), self.full_lengths[rows], picked(self.states))
 
+    def concat(self, other: Tokens) -> Tokens:
+        """Return these rows followed by ``other``'s; states are not kept."""
+        types = None if self.types is None or other.types is None else self.types + other.types
+        return Tokens(self.ids + other.ids, types, np.concatenate([self.full_lengths, other.full_lengths]))
+
     def cut_shares(self) -> tuple[float, float]:
         """Return (share of texts that were cut, share of tokens that were cut off), both 0-1."""
         lengths = self.lengths

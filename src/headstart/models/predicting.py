@@ -61,9 +61,9 @@ def engine_folder(path: Path, engine: str) -> Path:
     """
     if engine not in ENGINES:
         raise ConfigError(unknown_name("engine", engine, ENGINES, "--engine"))
-    if engine == "auto" or not (path / folder.CARD).is_file():
+    if engine == "auto" or (engine == "torch" and not (path / folder.CARD).is_file()):
         return path
-    exported = folder.read_card(path)["kind"] == _EXPORTED
+    exported = (path / folder.CARD).is_file() and folder.read_card(path)["kind"] == _EXPORTED
     if engine == "torch" and exported:
         raise ModelError(f"{path} is an ONNX export; give the model it was made from, or leave --engine out")
     if engine == "torch" or exported:

@@ -37,7 +37,11 @@ _ALWAYS = (
     "torch>=2.6",
     "transformers>=5.0,<6",
 )
-_FOR_KIND = {"boosted": "catboost>=1.2.7", "onnx": "onnxruntime>=1.20", "tfidf": "scikit-learn>=1.6"}
+_FOR_KIND = {
+    "boosted": ("catboost>=1.2.7",),
+    "onnx": ("onnx>=1.17", "onnxruntime>=1.20"),
+    "tfidf": ("scikit-learn>=1.6",),
+}
 _EXAMPLE_TEXT = "An example text."
 
 
@@ -100,7 +104,7 @@ def input_example(card: Mapping[str, Any]) -> Any:
 def requirements(card: Mapping[str, Any]) -> list[str]:
     """Return what must be installed to open the model: ranges, for the platform has versions of its own."""
     kinds = (str(card["kind"]), str(card["about"].get("head", {}).get("kind", "")))
-    return [*_ALWAYS, *(_FOR_KIND[kind] for kind in kinds if kind in _FOR_KIND)]
+    return [*_ALWAYS, *(line for kind in kinds for line in _FOR_KIND.get(kind, ()))]
 
 
 def _forget_this_machine(file: Path) -> None:

@@ -128,7 +128,7 @@ def tags_of(card: Mapping[str, Any], comparison: Mapping[str, Any]) -> dict[str,
     """
     labels = card["labels"]
     target = card.get("label_column") or comparison.get("config", {}).get("label")
-    metric = comparison.get("metric") or "macro_f1"
+    metric = card.get("metric") or comparison.get("metric") or "macro_f1"
     kept = {
         "headstart.made_with": versions().get("headstart"),
         STRATEGY_TAG: card.get("strategy"),

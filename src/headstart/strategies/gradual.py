@@ -29,7 +29,7 @@ class GradualConfig(TrainingConfig):
         2, ge=1, description="epochs without a better validation log loss before stopping, once all layers are trained"
     )
     groups: int = Field(2, ge=1, description="groups of neighboring layers, beside the head and the embeddings")
-    refit: bool = Field(True, description="train again on train + validation for the best number of epochs")
+    refit: bool = Field(True, description="train again on train + validation up to the best epoch")
     factor: float = Field(2.6, ge=1, description="each group's rate is that of the group above divided by this")
     thaw_every: int = Field(1, ge=0, description="epochs after which the next group is thawed; 0: none is frozen")
     ratio: float = Field(32.0, ge=1, description="the peak rate is this many times the first and the last")

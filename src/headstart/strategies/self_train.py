@@ -36,7 +36,7 @@ class SelfTrainConfig(BaseModel):
         description="who labels the texts first; a strategy that starts from no encoder always does it itself",
     )
     rounds: int = Field(
-        2, ge=1, description="most rounds after the first fit; a second one only while validation gets better"
+        2, ge=1, description="most rounds after the first fit; ends with one that validation does not confirm"
     )
     confidence: float = Field(0.6, gt=0, lt=1, description="calibrated probability from which a prediction is used")
     pool: int = Field(4000, ge=1, description="most unlabeled texts looked at, drawn by the seed")
@@ -64,10 +64,11 @@ class SelfTrained(BaseModel):
 
 
 def fit(task: Task, strategy: Fit, config: SelfTrained) -> Fitted:
-    """Fit, label the pool, fit again from the same start with what was labeled; go on while validation gets better.
+    """Fit, label the pool, fit again from the same start with what was labeled, perhaps once more.
 
     The first round is what was asked for: it is kept unless validation is worse by more than two standard errors, for
-    one of 20 validation texts can outweigh what all others gained. A further one is kept if validation is better.
+    one of 20 validation texts can outweigh what all others gained. A further one is kept if validation is better, and
+    the first that is not ends it.
 
     Raises:
         StrategyError: there are no unlabeled texts, or they lack what the training texts have.

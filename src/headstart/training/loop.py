@@ -43,7 +43,9 @@ class TrainingConfig(BaseModel):
     checkpointing: bool = Field(
         False, description="compute activations again in the backward pass: less memory for big encoders, slower"
     )
-    refit: bool = Field(False, description="train again on train + validation for the best number of epochs")
+    refit: bool = Field(
+        False, description="train again on train + validation up to the best epoch, at the same rates epoch by epoch"
+    )
 
     def slope(self, done: int, planned: int) -> float:
         """Return the share of the peak rate at step ``done``: linear up over the warm-up, then linear down to zero."""
@@ -266,7 +268,11 @@ class _Keeper:
         if loss >= self.best:
             return False
         self.best, self.best_epoch = loss, epoch
-        self.copies = [t.detach().clone() for t in self.tensors]
+        if self.copies:
+            for copy, tensor in zip(self.copies, self.tensors, strict=True):
+                copy.copy_(tensor.detach())
+        else:
+            self.copies = [t.detach().clone() for t in self.tensors]
         return True
 
     def restore(self) -> None:
