@@ -107,8 +107,8 @@ def test_rounds_are_judged_at_their_own_temperature() -> None:
 
 
 def test_more_than_one_round_unless_validation_ends_it() -> None:
-    found = run(Spy(0.6, 0.7, 0.8, 0.9), with_pool(tiny_task(n=20, n_validation=30), 200)).notes["self_train"]
-    assert [r["kept"] for r in found["rounds"]] == [True, True]
+    found = run(Spy(0.6, 0.7, 0.8, 0.9), with_pool(tiny_task(n=20, n_validation=30), 200), rounds=3).notes["self_train"]
+    assert [r["kept"] for r in found["rounds"]] == [True, True, True]
 
 
 def test_no_confident_text_of_a_class_ends_it() -> None:
@@ -306,7 +306,8 @@ def test_the_teacher_labels_the_first_round_and_has_not_seen_validation(monkeypa
     task = with_pool(tiny_task(n=20, n_validation=30), 100)
     teacher, spy = Spy(0.7, pool=0.95), Spy(0.7, 0.8, pool=0.55)
     monkeypatch.setattr("headstart.strategies.contrastive.fit", teacher)
-    config = SelfTrained(strategy=NoConfig(), self_train=SelfTrainConfig(confidence=0.7), teacher=ContrastiveConfig())
+    stage = SelfTrainConfig(confidence=0.7, rounds=2)
+    config = SelfTrained(strategy=NoConfig(), self_train=stage, teacher=ContrastiveConfig())
     found = fit(task, spy, config).notes["self_train"]
     ((given, settings),) = teacher.given
     assert given.train.texts == task.train.texts

@@ -36,7 +36,7 @@ class SelfTrainConfig(BaseModel):
         description="who labels the texts first; a strategy that starts from no encoder always does it itself",
     )
     rounds: int = Field(
-        2, ge=1, description="most rounds after the first fit; ends with one that validation does not confirm"
+        1, ge=1, description="most rounds after the first fit; ends with one that validation does not confirm"
     )
     confidence: float = Field(0.6, gt=0, lt=1, description="calibrated probability from which a prediction is used")
     pool: int = Field(4000, ge=1, description="most unlabeled texts looked at, drawn by the seed")
