@@ -88,8 +88,8 @@ _SECTIONS = (
     Section(
         "mlflow_versions",
         "One MLflow model, every MLflow",
-        "A winner of every kind as an MLflow model, in MLflow 2.17.2, 2.22.1 and 3: loaded, served, and as a Spark "
-        "UDF, compared with `headstart predict`. Explained in [registry.md](registry.md).",
+        "A winner of every kind as an MLflow model, in the environments given: loaded, served, and as a Spark UDF, "
+        "compared with `headstart predict`. Explained in [registry.md](registry.md).",
         "python benchmarks/mlflow_versions.py --python mlflow217/bin/python --python mlflow222/bin/python "
         "--python .venv/bin/python --json benchmarks/results/mlflow_versions.json",
     ),

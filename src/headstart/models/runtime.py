@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from headstart.errors import ConfigError, unknown_name
+from headstart.models import packed
 
 Precision = Literal["float32", "bfloat16"]
 PRECISIONS: tuple[str, ...] = ("auto", "float32", "bfloat16")
@@ -24,7 +25,7 @@ _PROBE_SHAPE = (1024, 384, 1536)
 _PROBE_SECONDS = 0.15
 _PROBE_AT_ONCE = 50
 # Counts changes of how numbers are computed, so that what was stored before one is not taken for what is computed now.
-_ARITHMETIC = 2
+_ARITHMETIC = 3
 # Autocast adds casts around every product, so a small lead in products alone does not pay.
 _WORTHWHILE = 1.5
 
@@ -116,18 +117,19 @@ def _synchronize(device: str) -> None:
         getattr(torch, kind).synchronize()
 
 
-def with_products_in_bfloat16(model: nn.Module) -> nn.Module:
+def with_products_in_bfloat16(model: nn.Module, device: str = "cpu") -> nn.Module:
     """Return a copy of a network that is only scored with, whose linear layers hold bfloat16; the rest is shared.
 
     Autocast casts every weight anew at each call, which for one text costs as much as its forward pass. The numbers
-    are the same.
+    are the same but for a GELU, which is not rounded before it where both are computed at once (`models.packed`).
     """
     shared: dict[int, Any] = {id(p): p for p in (*model.parameters(), *model.buffers())}
     for layer in model.modules():
         if type(layer) is nn.Linear:
             for own in layer.parameters():
                 shared[id(own)] = nn.Parameter(own.detach().to(torch.bfloat16), requires_grad=False)
-    return copy.deepcopy(model, shared)
+    made = copy.deepcopy(model, shared)
+    return packed.pack(made) if packed.available(device) else made
 
 
 def ready_to_score(model: nn.Module, runtime: Runtime) -> nn.Module:
@@ -137,7 +139,7 @@ def ready_to_score(model: nn.Module, runtime: Runtime) -> nn.Module:
     layer of MiniLM: whoever scores with weights that no longer change keeps what is returned.
     """
     model.eval().to(runtime.device)
-    return with_products_in_bfloat16(model) if runtime.precision == "bfloat16" else model
+    return with_products_in_bfloat16(model, runtime.device) if runtime.precision == "bfloat16" else model
 
 
 @contextlib.contextmanager

@@ -1,0 +1,65 @@
+"""Packed linear layers against torch's own, in every architecture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from conftest import ARCHITECTURES, tiny_task
+from headstart.models import batching, packed
+from headstart.models.loading import load_classifier, load_tokenizer
+from headstart.models.runtime import Runtime, with_products_in_bfloat16
+
+needs_operators = pytest.mark.skipif(
+    not packed.available("cpu"), reason="this torch or processor has no such operators"
+)
+
+
+@needs_operators
+@pytest.mark.parametrize("shape", [(5, 24), (2, 7, 24), (1, 1, 24)])
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_layer_is_torchs_linear(shape: tuple[int, ...], bias: bool) -> None:
+    """The reference is torch's product in bfloat16; GELU stands behind it unrounded, so within its rounding."""
+    torch.manual_seed(0)
+    linear = nn.Linear(24, 16, bias=bias)
+    x = torch.randn(shape)
+    made = packed.PackedLinear(linear)
+    with torch.inference_mode():
+        theirs = linear.to(torch.bfloat16)(x.to(torch.bfloat16))
+        torch.testing.assert_close(made(x), theirs)
+        made.activation = "gelu"
+        torch.testing.assert_close(made(x).float(), nn.functional.gelu(theirs.float()), atol=1e-2, rtol=1e-2)
+
+
+@needs_operators
+@pytest.mark.parametrize("architecture", list(ARCHITECTURES))
+def test_every_architecture_answers_as_under_autocast(architecture: str, checkpoint: Callable[[str], Path]) -> None:
+    task = tiny_task(n=8)
+    folder = checkpoint(architecture)
+    model, _ = load_classifier(folder, task.labels, seed=0)
+    model.eval()
+    tokenizer = load_tokenizer(folder)
+    tokens = batching.tokenize(tokenizer, task.train, task.text)
+    batch = batching.collate(tokens, range(8), tokenizer)  # type: ignore[arg-type]
+    before = {name: p.clone() for name, p in model.named_parameters()}
+    cast = with_products_in_bfloat16(model)
+    assert any(isinstance(module, packed.PackedLinear) for module in cast.modules())
+    with torch.inference_mode(), Runtime(precision="bfloat16").autocast():
+        theirs, ours = model(**batch).logits.float(), cast(**batch).logits.float()
+    torch.testing.assert_close(ours, theirs, atol=2e-2, rtol=2e-2)
+    assert not any(isinstance(module, packed.PackedLinear) for module in model.modules())
+    assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
+
+
+def test_other_activations_are_left_alone() -> None:
+    assert packed._is_gelu(nn.GELU())
+    for other in (nn.GELU(approximate="tanh"), nn.ReLU(), None):
+        assert not packed._is_gelu(other)
+
+
+def test_elsewhere_than_on_a_processor_nothing_is_packed() -> None:
+    assert not packed.available("cuda")
