@@ -143,6 +143,14 @@ def test_without_labels_other_answers_are_a_fault(saved, tmp_path, monkeypatch):
     assert (report["accuracy"], report["same_label"], report["forced"]) == (None, 0.9, True)
 
 
+@pytest.mark.parametrize(("calibrated", "judging"), [(12, 28), (20, 20), (21, 40)])
+def test_texts_that_chose_the_graph_do_not_judge_it(saved, tmp_path, monkeypatch, calibrated, judging):
+    monkeypatch.setattr(exporting, "_CALIBRATED", calibrated)
+    found = export_model(saved("full"), tmp_path / "onnx", int8=True, examples=labeled(), force=True).report
+    assert found["calibration"]["texts"] == calibrated
+    assert found["accuracy"]["texts"] == judging
+
+
 def test_the_label_column_of_training_is_looked_for(saved, tmp_path, capsys):
     found, y = separable_texts(24, seed=4)
     card = json.loads((saved("full") / "headstart.json").read_text())

@@ -14,6 +14,8 @@ import pandas as pd
 import pytest
 
 from conftest import QUICK, separable_texts
+from headstart.cli.main import run
+from headstart.data.examples import Examples
 
 STRATEGIES = ("majority", "tfidf", "scratch-gru", "linear-probe", "boosted", "full", "lora")
 STAGES = ("gradual", "contrastive", "tfidf+self-train", "source+linear-probe", "adapt+source+full", "as-is")
@@ -73,6 +75,11 @@ def written(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Path) -> Pat
             predict_file(open_model(model), folder / "in.csv", folder / f"{name}{suffix}")
     for name in ("full", "linear-probe", "scratch-gru"):
         export_model(models[name], folder / f"onnx-{name}")
+    rows = Examples.of(texts, list(y))
+    export_model(models["full"], folder / "int8", examples=rows, int8=True, force=True)
+    frame.dropna().to_csv(folder / "labeled.csv", index=False)
+    judged = [str(models["full"]), str(models["tfidf"]), "--data", str(folder / "labeled.csv"), "--label", "label"]
+    assert run(["evaluate", *judged, "--out", str(folder / "judged.csv"), "--quiet"]) == 0
     return folder
 
 
