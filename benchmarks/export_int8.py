@@ -65,22 +65,20 @@ def main() -> int:
 
 
 def claims_of(name: str, report: dict[str, Any]) -> list[Claim]:
-    """Return the claims on one set."""
+    """Return the claims on one set; what misses one of them has to be refused where nobody forces it."""
     speed, lost = report["speed_against_bfloat16"], report["accuracy"]["points_lost"]
     batches, single = speed["batches_ratio"], speed["single_ratio"]
+    reached = lost <= _POINTS and batches >= _BATCHES and single >= _SINGLE
+    refused = "; ".join(report["faults"])
     return [
         Claim(f"{name}: points of accuracy lost", f"<= {_POINTS}", f"{lost:.2f}", lost <= _POINTS),
+        Claim(f"{name}: texts per second over bf16 torch's", f">= {_BATCHES}", f"{batches:.2f}", batches >= _BATCHES),
+        Claim(f"{name}: bf16 torch's time for one text over ours", f">= {_SINGLE}", f"{single:.2f}", single >= _SINGLE),
         Claim(
-            f"{name}: texts per second over bf16 torch's",
-            f">= {_BATCHES}",
-            f"{batches:.2f}",
-            batches >= _BATCHES,
-        ),
-        Claim(
-            f"{name}: bf16 torch's time for one text over ours",
-            f">= {_SINGLE}",
-            f"{single:.2f}",
-            single >= _SINGLE,
+            f"{name}: all three, or refused without --force",
+            "yes",
+            "yes" if reached else f"refused: {refused}" if refused else "no",
+            reached or bool(refused),
         ),
     ]
 

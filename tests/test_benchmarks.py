@@ -270,13 +270,14 @@ def test_stable_takes_out_volatile_keys_at_any_depth() -> None:
 
 
 def test_claims_of_int8_and_of_killed_labeling(tmp_path: Path) -> None:
-    def claims(lost: float, batches: float, single: float) -> list[bool]:
+    def claims(lost: float, batches: float, single: float, *faults: str) -> list[bool]:
         speed = {"batches_ratio": batches, "single_ratio": single}
-        report = {"accuracy": {"points_lost": lost}, "speed_against_bfloat16": speed}
+        report = {"accuracy": {"points_lost": lost}, "speed_against_bfloat16": speed, "faults": list(faults)}
         return [c.met for c in export_int8.claims_of("x", report)]
 
-    assert claims(0.5, 1.2, 2.0) == [True] * 3
-    assert claims(0.6, 1.1, 1.9) == [False] * 3
+    assert claims(0.5, 1.2, 2.0) == [True] * 4
+    assert claims(0.6, 1.1, 1.9) == [False] * 4
+    assert claims(0.6, 1.1, 1.9, "it loses too much") == [False, False, False, True]
     for name, content in (("one", "a"), ("other", "b")):
         (tmp_path / name).write_text("same")
         (tmp_path / f"{name}.rejected.jsonl").write_text(content)
