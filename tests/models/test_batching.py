@@ -251,3 +251,13 @@ def test_tokens_follow_their_texts(checkpoint: Callable[[str], Path], monkeypatc
         tokens = tokenize(tokenizer, found, about)
         assert [ids.tolist() for ids in tokens.ids] == [ids.tolist() for ids in theirs.ids]
         np.testing.assert_array_equal(tokens.full_lengths, theirs.full_lengths)
+
+
+def test_widths_are_multiples_where_that_is_asked(checkpoint: Callable[[str], Path]) -> None:
+    tokenizer = load_tokenizer(checkpoint("bert"))
+    tokens = tokenize(tokenizer, Examples.of(TEXTS), TextSettings(max_length=64))
+    plain, wide = (collate(tokens, np.arange(len(tokens)), tokenizer, multiple=multiple) for multiple in (1, 8))
+    longest = int(tokens.lengths.max())
+    assert plain["input_ids"].shape[1] == longest
+    assert wide["input_ids"].shape[1] == -(-longest // 8) * 8
+    assert wide["attention_mask"].sum() == plain["attention_mask"].sum()

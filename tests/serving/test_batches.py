@@ -104,7 +104,7 @@ def test_a_worker_that_is_free_waits_for_those_who_are_just_sending():
     classifier = Slow()
 
     async def main():
-        found = batcher(max_batch=64, gather_seconds=0.02)
+        found = batcher(max_batch=64, gather_seconds=0.2)
         found.start()
         await asyncio.gather(*(ask(found, classifier, ["together"]) for _ in range(2)))
         asked = []

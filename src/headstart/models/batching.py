@@ -227,12 +227,15 @@ def _find(ids: list[int], body: list[int], start: int) -> int:
     raise ModelError("this tokenizer changes a text when it adds its special tokens; it cannot be used")
 
 
-def collate(tokens: Tokens, rows: Rows, tokenizer: Any, device: str = "cpu") -> dict[str, torch.Tensor]:
+def collate(
+    tokens: Tokens, rows: Rows, tokenizer: Any, device: str = "cpu", *, multiple: int = 1
+) -> dict[str, torch.Tensor]:
     """Pad the given rows to the longest of them: ``input_ids``, ``attention_mask`` (B, T), perhaps segment ids.
 
-    Where the tokens have states, ``inputs_embeds`` (B, T, D) stands in place of the ids.
+    Where the tokens have states, ``inputs_embeds`` (B, T, D) stands in place of the ids. ``multiple`` divides T.
     """
     width = max(1, max(len(tokens.ids[r]) for r in rows))
+    width += -width % multiple
     left = tokenizer.padding_side == "left"
     states = None
     if tokens.states is not None:

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from headstart.models.prefix import Prefix
 
 
+_ALIKE = 8
+
+
 class NetworkClassifier:
     """A sequence classifier of transformers (or our GRU) with its tokenizer.
 
@@ -87,13 +90,25 @@ class NetworkClassifier:
 
     def _logits(self, network: Any, tokens: Tokens, advance: Advance | None = None) -> npt.NDArray[np.float32]:
         out = np.zeros((len(tokens), len(self.labels)), dtype=np.float32)
+        multiple = self._multiple(tokens)
         with torch.inference_mode(), self.runtime.autocast():
             for rows in batching.scoring_batches(tokens.lengths):
-                batch = batching.collate(tokens, rows, self.tokenizer, self.runtime.device)
+                batch = batching.collate(tokens, rows, self.tokenizer, self.runtime.device, multiple=multiple)
                 out[rows] = network(**batch).logits.float().cpu().numpy()
                 if advance is not None:
                     advance(len(rows))
         return out
+
+    def _multiple(self, tokens: Tokens) -> int:
+        """Return what the widths of batches are multiples of.
+
+        Kernels in bfloat16 are made for each shape and a thousand are kept. The batches of a file have few shapes, but
+        requests to a server never end to bring new ones: there a little padding costs less than new kernels.
+        """
+        few = len(tokens) > 1 and int(tokens.lengths.sum()) <= batching.SCORING_TOKENS
+        longest = int(tokens.lengths.max(initial=0))
+        room = longest + _ALIKE <= self.text.max_length
+        return _ALIKE if few and room and self.runtime.precision == "bfloat16" else 1
 
     def answers(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         """Return logits (B, C) of one padded batch."""
