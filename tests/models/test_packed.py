@@ -63,3 +63,15 @@ def test_other_activations_are_left_alone() -> None:
 
 def test_elsewhere_than_on_a_processor_nothing_is_packed() -> None:
     assert not packed.available("cuda")
+
+
+@needs_operators
+def test_a_network_under_adapters_is_scored_too(tiny_encoder: Path) -> None:
+    """As validation is while `lora` trains, before the adapters are merged."""
+    from dataclasses import replace
+
+    from conftest import fit_strategy
+
+    task = replace(tiny_task(encoder=tiny_encoder), runtime=Runtime(precision="bfloat16"))
+    fitted = fit_strategy("lora", task, epochs=1)
+    assert fitted.validation.shape == (len(task.validation), 2)

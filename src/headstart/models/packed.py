@@ -37,6 +37,12 @@ class PackedLinear(nn.Module):
         self.bias = None if layer.bias is None else layer.bias.detach().to(torch.bfloat16)
         self.activation = "none"
 
+    @property
+    def weight(self) -> torch.Tensor:
+        """The weights as they lie, for whoever asks for their type or device (adapters do)."""
+        found: torch.Tensor = self.packed
+        return found
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return (..., O) of ``x`` (..., I)."""
         how = "none" if self.activation == "gelu" else ""  # of GELU: by erf, not by tanh
