@@ -12,7 +12,7 @@ from torch import nn
 from conftest import ARCHITECTURES, tiny_task
 from headstart.models import batching, packed
 from headstart.models.loading import load_classifier, load_tokenizer
-from headstart.models.runtime import Runtime, with_products_in_bfloat16
+from headstart.models.runtime import Runtime, ready_to_score
 
 needs_operators = pytest.mark.skipif(
     not packed.available("cpu"), reason="this torch or processor has no such operators"
@@ -46,7 +46,8 @@ def test_every_architecture_answers_as_under_autocast(architecture: str, checkpo
     tokens = batching.tokenize(tokenizer, task.train, task.text)
     batch = batching.collate(tokens, range(8), tokenizer)  # type: ignore[arg-type]
     before = {name: p.clone() for name, p in model.named_parameters()}
-    cast = with_products_in_bfloat16(model)
+    cast = ready_to_score(model, Runtime(precision="bfloat16"), kept=True)
+    assert not any(isinstance(m, packed.PackedLinear) for m in ready_to_score(model, Runtime()).modules())
     assert any(isinstance(module, packed.PackedLinear) for module in cast.modules())
     with torch.inference_mode(), Runtime(precision="bfloat16").autocast():
         theirs, ours = model(**batch).logits.float(), cast(**batch).logits.float()
@@ -66,12 +67,14 @@ def test_elsewhere_than_on_a_processor_nothing_is_packed() -> None:
 
 
 @needs_operators
-def test_a_network_under_adapters_is_scored_too(tiny_encoder: Path) -> None:
-    """As validation is while `lora` trains, before the adapters are merged."""
-    from dataclasses import replace
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # of peft, about transformers
+def test_a_network_under_adapters_is_scored_too(checkpoint: Callable[[str], Path]) -> None:
+    """Adapters ask for the type of a layer's weights."""
+    from peft import LoraConfig, get_peft_model
 
-    from conftest import fit_strategy
-
-    task = replace(tiny_task(encoder=tiny_encoder), runtime=Runtime(precision="bfloat16"))
-    fitted = fit_strategy("lora", task, epochs=1)
-    assert fitted.validation.shape == (len(task.validation), 2)
+    model, _ = load_classifier(checkpoint("bert"), tiny_task().labels, seed=0)
+    adapted = get_peft_model(model, LoraConfig(r=2, target_modules=["query", "dense"])).eval()
+    cast = ready_to_score(adapted, Runtime(precision="bfloat16"), kept=True)
+    batch = {"input_ids": torch.arange(4, 24).reshape(2, 10), "attention_mask": torch.ones(2, 10, dtype=torch.long)}
+    with torch.inference_mode(), Runtime(precision="bfloat16").autocast():
+        torch.testing.assert_close(cast(**batch).logits, adapted(**batch).logits, atol=2e-2, rtol=2e-2)

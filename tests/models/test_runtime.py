@@ -90,8 +90,7 @@ def test_seeded_puts_the_state_back_after_an_error() -> None:
     assert torch.equal(before, torch.random.get_rng_state())
 
 
-def test_products_in_bfloat16_are_those_of_autocast(tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("headstart.models.packed.available", lambda device: False)
+def test_products_in_bfloat16_are_those_of_autocast(tiny_encoder: Path) -> None:
     model, _fresh = load_classifier(tiny_encoder, Labels.of(["a", "b"]), seed=0)
     use_first_token_only(model.eval())
     cast = with_products_in_bfloat16(model)

@@ -117,7 +117,7 @@ class NetworkClassifier:
 
     def keep_weights(self) -> None:
         """Say that the weights change no more: what scoring needs is then made once, and one text alone is fast."""
-        self._ready = ready_to_score(self.model, self.runtime)
+        self._ready = ready_to_score(self.model, self.runtime, kept=True)
 
     def parameters(self) -> int:
         """Return the number of all parameters."""

@@ -117,29 +117,38 @@ def _synchronize(device: str) -> None:
         getattr(torch, kind).synchronize()
 
 
-def with_products_in_bfloat16(model: nn.Module, device: str = "cpu") -> nn.Module:
+def with_products_in_bfloat16(model: nn.Module) -> nn.Module:
     """Return a copy of a network that is only scored with, whose linear layers hold bfloat16; the rest is shared.
 
     Autocast casts every weight anew at each call, which for one text costs as much as its forward pass. The numbers
-    are the same but for a GELU, which is not rounded before it where both are computed at once (`models.packed`).
+    are the same.
     """
     shared: dict[int, Any] = {id(p): p for p in (*model.parameters(), *model.buffers())}
     for layer in model.modules():
         if type(layer) is nn.Linear:
             for own in layer.parameters():
                 shared[id(own)] = nn.Parameter(own.detach().to(torch.bfloat16), requires_grad=False)
-    made = copy.deepcopy(model, shared)
-    return packed.pack(made) if packed.available(device) else made
+    return copy.deepcopy(model, shared)
 
 
-def ready_to_score(model: nn.Module, runtime: Runtime) -> nn.Module:
+def ready_to_score(model: nn.Module, runtime: Runtime, *, kept: bool = False) -> nn.Module:
     """Return what a network scores with: itself, or in bfloat16 a copy whose weights are cast once.
 
     The network is put into evaluation mode and onto the device, in place. For one text all this takes longer than a
     layer of MiniLM: whoever scores with weights that no longer change keeps what is returned.
+
+    Args:
+        model: the network.
+        runtime: device and precision.
+        kept: the weights change no more: they are laid out for the kernels, and a GELU is not rounded before it is
+            computed (`models.packed`). Between epochs that does not pay: the kernels of training and of packed scoring
+            would drive each other out of oneDNN's cache.
     """
     model.eval().to(runtime.device)
-    return with_products_in_bfloat16(model, runtime.device) if runtime.precision == "bfloat16" else model
+    if runtime.precision != "bfloat16":
+        return model
+    made = with_products_in_bfloat16(model)
+    return packed.pack(made) if kept and packed.available(runtime.device) else made
 
 
 @contextlib.contextmanager
