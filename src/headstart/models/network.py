@@ -73,7 +73,7 @@ class NetworkClassifier:
         if advance is not None:
             advance(len(keys) - len(missing))
         with prefix.left_out():
-            return softmax(self._logits(ready_to_score(self.model, self.runtime), given))
+            return softmax(self._logits(ready_to_score(self.model, self.runtime, kept=True), given))
 
     def prepare(self, examples: Examples) -> Prepared:
         """Tokenize."""

@@ -25,4 +25,5 @@ def fit(task: Task, config: NoConfig) -> Fitted:
     classifier = NetworkClassifier(
         model.eval(), load_tokenizer(source.encoder.folder), task.labels, task.text, task.runtime
     )
+    classifier.keep_weights()
     return Fitted(classifier, classifier.predict_proba(task.validation, task.advance), 0)
