@@ -64,17 +64,3 @@ def test_other_activations_are_left_alone() -> None:
 
 def test_elsewhere_than_on_a_processor_nothing_is_packed() -> None:
     assert not packed.available("cuda")
-
-
-@needs_operators
-@pytest.mark.filterwarnings("ignore::FutureWarning")  # of peft, about transformers
-def test_a_network_under_adapters_is_scored_too(checkpoint: Callable[[str], Path]) -> None:
-    """Adapters ask for the type of a layer's weights."""
-    from peft import LoraConfig, get_peft_model
-
-    model, _ = load_classifier(checkpoint("bert"), tiny_task().labels, seed=0)
-    adapted = get_peft_model(model, LoraConfig(r=2, target_modules=["query", "dense"])).eval()
-    cast = ready_to_score(adapted, Runtime(precision="bfloat16"), kept=True)
-    batch = {"input_ids": torch.arange(4, 24).reshape(2, 10), "attention_mask": torch.ones(2, 10, dtype=torch.long)}
-    with torch.inference_mode(), Runtime(precision="bfloat16").autocast():
-        torch.testing.assert_close(cast(**batch).logits, adapted(**batch).logits, atol=2e-2, rtol=2e-2)

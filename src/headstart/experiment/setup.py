@@ -30,6 +30,7 @@ from headstart.models.text_features import text_settings
 from headstart.strategies.task import SourceModel
 
 _SAMPLED_TEXTS = 2000
+_ALL_COUNTED = 8000  # up to so many texts all are counted
 T = TypeVar("T")
 
 
@@ -219,8 +220,10 @@ def cut_shares(setup: Setup) -> dict[str, float] | None:
         return None
     tokenizer = load_tokenizer(setup.encoder.folder)
     splits = setup.splits
-    for part in (splits.train, splits.validation, splits.holdout):  # before they are joined: the fits will ask again
-        _tokens(tokenizer, setup, part)
+    parts = (splits.train, splits.validation, splits.holdout)
+    if sum(map(len, parts)) <= _ALL_COUNTED:  # before they are joined: the fits will ask for the same tokens
+        for part in parts:
+            batching.tokenize(tokenizer, part, setup.text)
     tokens = _tokens(tokenizer, setup, splits.train.concat(splits.validation).concat(splits.holdout))
     texts, cut = tokens.cut_shares()
     found = {"texts": round(texts, 4), "tokens": round(cut, 4), "mean_tokens": round(float(tokens.lengths.mean()), 1)}
@@ -231,7 +234,7 @@ def cut_shares(setup: Setup) -> dict[str, float] | None:
 
 
 def _tokens(tokenizer: Any, setup: Setup, examples: Examples) -> Tokens:
-    if len(examples) > 4 * _SAMPLED_TEXTS:
+    if len(examples) > _ALL_COUNTED:
         rows = np.random.default_rng(setup.config.seed).choice(len(examples), _SAMPLED_TEXTS, replace=False)
         examples = examples.take(np.sort(rows))
     return batching.tokenize(tokenizer, examples, setup.text)

@@ -56,8 +56,8 @@ def refuse_unsafe(folder: Path) -> None:
     """Refuse a model folder that holds what could run code or lead out of it, whether it would be read or not.
 
     Raises:
-        ModelError: it holds a pickle, code, a link that leads out of it, or settings that ask for code or for files
-            elsewhere; each says what it found.
+        ModelError: it holds a pickle (by its name, or of protocol 2 or later), code, a link that leads out of it, or
+            settings that ask for code or for files elsewhere; each says what it found.
     """
     for file in sorted(folder.rglob("*")):
         name = file.relative_to(folder)

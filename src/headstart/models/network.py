@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from headstart.models.prefix import Prefix
 
 
-_ALIKE = 8
+# Widths of a small request's batches in bfloat16 are multiples of this.
+_WIDTH_STEP = 8
 
 
 class NetworkClassifier:
@@ -90,16 +91,16 @@ class NetworkClassifier:
 
     def _logits(self, network: Any, tokens: Tokens, advance: Advance | None = None) -> npt.NDArray[np.float32]:
         out = np.zeros((len(tokens), len(self.labels)), dtype=np.float32)
-        multiple = self._multiple(tokens)
+        step = self._width_step(tokens)
         with torch.inference_mode(), self.runtime.autocast():
             for rows in batching.scoring_batches(tokens.lengths):
-                batch = batching.collate(tokens, rows, self.tokenizer, self.runtime.device, multiple=multiple)
+                batch = batching.collate(tokens, rows, self.tokenizer, self.runtime.device, multiple=step)
                 out[rows] = network(**batch).logits.float().cpu().numpy()
                 if advance is not None:
                     advance(len(rows))
         return out
 
-    def _multiple(self, tokens: Tokens) -> int:
+    def _width_step(self, tokens: Tokens) -> int:
         """Return what the widths of batches are multiples of.
 
         Kernels in bfloat16 are made for each shape and a thousand are kept. The batches of a file have few shapes, but
@@ -107,8 +108,8 @@ class NetworkClassifier:
         """
         few = len(tokens) > 1 and int(tokens.lengths.sum()) <= batching.SCORING_TOKENS
         longest = int(tokens.lengths.max(initial=0))
-        room = longest + _ALIKE <= self.text.max_length
-        return _ALIKE if few and room and self.runtime.precision == "bfloat16" else 1
+        room = longest + _WIDTH_STEP <= self.text.max_length
+        return _WIDTH_STEP if few and room and self.runtime.precision == "bfloat16" else 1
 
     def answers(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         """Return logits (B, C) of one padded batch."""

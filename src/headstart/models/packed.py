@@ -27,7 +27,10 @@ class PackedLinear(nn.Module):
     """A linear layer to score with: ``activation(x W' + b)`` in bfloat16.
 
     Args:
-        layer: whose weights (O, I) are taken.
+        layer: whose weights (O, I) and bias (O,) are taken.
+
+    Attributes:
+        activation: ``none``, or ``gelu``, computed with the product.
     """
 
     def __init__(self, layer: nn.Linear) -> None:
@@ -36,12 +39,6 @@ class PackedLinear(nn.Module):
         self.packed = torch.ops.mkldnn._reorder_linear_weight(weight, None)
         self.bias = None if layer.bias is None else layer.bias.detach().to(torch.bfloat16)
         self.activation = "none"
-
-    @property
-    def weight(self) -> torch.Tensor:
-        """The weights as they lie, for whoever asks for their type or device (adapters do)."""
-        found: torch.Tensor = self.packed
-        return found
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return (..., O) of ``x`` (..., I)."""

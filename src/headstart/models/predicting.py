@@ -61,7 +61,7 @@ def engine_folder(path: Path, engine: str) -> Path:
     """
     if engine not in ENGINES:
         raise ConfigError(unknown_name("engine", engine, ENGINES, "--engine"))
-    if engine == "auto" or (engine == "torch" and not (path / folder.CARD).is_file()):
+    if engine == "auto":
         return path
     exported = (path / folder.CARD).is_file() and folder.read_card(path)["kind"] == _EXPORTED
     if engine == "torch" and exported:
