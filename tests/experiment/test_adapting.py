@@ -99,6 +99,22 @@ def test_one_adapted_encoder_serves_all_and_the_record_says_what_it_changed(
     assert len(list((cache_folder() / "adapted").iterdir())) == 2, "other texts, another encoder"
 
 
+@pytest.mark.parametrize(("kind", "strategy"), [("adapted", "adapt+linear-probe"), ("sources", "source+linear-probe")])
+def test_a_damaged_entry_is_made_again(
+    kind: str, strategy: str, files: dict[str, str], tiny_encoder: Path, tmp_path: Path
+) -> None:
+    given = {"source": files["other"]} if kind == "sources" else {}
+    first = compare(files, tiny_encoder, tmp_path / "one", strategy, **given)
+    (folder,) = (cache_folder() / kind).iterdir()
+    weights = folder / "model.safetensors"
+    whole = weights.read_bytes()
+    for file, content in ((weights, whole[: len(whole) // 2]), (folder / "config.json", b'{"model_type": ')):
+        file.write_bytes(content)
+        again = compare(files, tiny_encoder, tmp_path / file.name, strategy, **given)
+        assert weights.read_bytes() == whole
+        assert again.record["strategies"][0]["metrics"] == first.record["strategies"][0]["metrics"]
+
+
 _SHARER = """
 import sys
 import headstart

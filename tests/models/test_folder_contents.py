@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import json
+import lzma
 import pickle
 import shutil
+import zlib
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -281,6 +285,25 @@ def test_planted_pickles_are_refused(name: str, planted: str, copied: Callable[[
     assert not marker.exists()
     pickle.loads(content)  # it would have shown
     assert marker.exists()
+
+
+@pytest.mark.parametrize("packed", [bytes, gzip.compress, bz2.compress, lzma.compress, zlib.compress])
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize("planted", ["notes", "vocab.txt", "extra.json", "model.safetensors.index"])
+def test_pickles_of_any_protocol_are_refused_by_any_name(
+    planted: str, protocol: int, packed: Callable[[bytes], bytes], copied: Callable[[str], Path]
+) -> None:
+    folder = copied("majority")
+    (folder / planted).write_bytes(packed(pickle.dumps(Planted(folder.parent / "marker"), protocol=protocol)))
+    with pytest.raises(ModelError, match=f"{planted} is a pickle, or may hold one.*Remove the file"):
+        load(folder)
+
+
+@pytest.mark.parametrize("content", ["", ".", ".hidden files\n", "[PAD]\n[UNK]\nthe\n", "I like it.\n", "# A model.\n"])
+def test_texts_are_not_taken_for_pickles(content: str, copied: Callable[[str], Path]) -> None:
+    folder = copied("majority")
+    (folder / "notes.txt").write_text(content)
+    load(folder)
 
 
 @every_kind

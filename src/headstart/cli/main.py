@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import sys
@@ -83,6 +84,7 @@ def main() -> None:
     _prepare()
     code = run(sys.argv[1:])
     _flush()
+    gc.freeze()  # at exit Python would go through every object of torch and transformers several times: a second
     raise SystemExit(code)
 
 

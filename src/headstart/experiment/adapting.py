@@ -21,7 +21,7 @@ from headstart.experiment.estimate import Clock
 from headstart.experiment.progress import Reporter, Silent
 from headstart.experiment.setup import cores, use_threads
 from headstart.models.batching import TextSettings
-from headstart.models.cache import cache_limit, evict, touch
+from headstart.models.cache import cache_limit, drop_damaged, evict, touch
 from headstart.models.encoders import Encoder, find_encoder
 from headstart.models.runtime import Runtime, choose_runtime
 from headstart.report.words import count
@@ -242,6 +242,7 @@ class AdaptStage:
         machine = (runtime.device, runtime.precision, threads)
         key = adaptation_key(encoder, self.texts, self.config, seed=seed, machine=machine)
         folder = cache / "adapted" / key
+        drop_damaged(folder)
         touch(folder)
         try:
             found = run_adaptation(

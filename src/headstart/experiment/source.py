@@ -16,7 +16,7 @@ from headstart.evaluation.metrics import METRICS, score
 from headstart.experiment.config import ExperimentConfig
 from headstart.models import folder as model_folder
 from headstart.models.batching import TextSettings
-from headstart.models.cache import cache_limit, evict, touch
+from headstart.models.cache import cache_limit, drop_damaged, evict, touch
 from headstart.models.encoders import Encoder, find_encoder
 from headstart.models.loading import label_names_of
 from headstart.models.predicting import winner_or_self
@@ -111,6 +111,7 @@ def train_source(
         }
     )
     folder = cache / "sources" / key
+    drop_damaged(folder)
     touch(folder)
     cached = (folder / model_folder.CARD).is_file()
     if not cached:

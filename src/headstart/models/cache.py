@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from headstart.errors import ConfigError
-from headstart.records import folder_size
+from headstart.errors import ConfigError, HeadstartError
+from headstart.models.checkpoint import check_safetensors
+from headstart.records import folder_size, read_json
 
 _DEFAULT_LIMIT = "5GB"
 _CHEAP = ("features", "states")  # computed again in seconds, all else in minutes or hours
@@ -87,6 +88,17 @@ def touch(path: Path) -> None:
     """Note that an entry was used now."""
     with contextlib.suppress(OSError):
         os.utime(path)
+
+
+def drop_damaged(folder: Path) -> None:
+    """Drop a trained network whose files are truncated or cannot be read, so that it is trained again."""
+    try:
+        for file in folder.glob("*.json"):
+            read_json(file)
+        for file in folder.glob("*.safetensors"):
+            check_safetensors(file)
+    except (HeadstartError, ValueError):
+        _remove(folder)
 
 
 @contextlib.contextmanager

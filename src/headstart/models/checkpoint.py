@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import pickletools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -41,13 +42,18 @@ def check_folder(folder: Path) -> Path:
     return folder
 
 
-# What code or a pickle is kept in, or may be, by name and by first bytes (pickle protocols 2 to 5; zip: torch.save,
-# joblib; NumPy's arrays of objects).
+# What code or a pickle is kept in, or may be, by name and by first bytes (pickle protocols 2 to 5; zip: torch.save;
+# NumPy's arrays of objects; gzip, bzip2, xz, zlib and joblib's own: compressed pickles).
 _CODE_SUFFIXES = frozenset({".py", ".pyc", ".so", ".dll"})
 _UNSAFE_SUFFIXES = _CODE_SUFFIXES | {
     ".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".npy", ".npz", ".h5",
 }  # fmt: skip
-_UNSAFE_BEGINNINGS = (*(b"\x80" + bytes([protocol]) for protocol in (2, 3, 4, 5)), b"PK\x03\x04", b"\x93NUMPY")
+_UNSAFE_BEGINNINGS = (
+    *(b"\x80" + bytes([protocol]) for protocol in (2, 3, 4, 5)), b"PK\x03\x04", b"\x93NUMPY",
+    b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"x\x01", b"x\x5e", b"x\x9c", b"x\xda", b"ZF0x",
+)  # fmt: skip
+# Large binary files that only readers of their own formats open; whether they are pickles of old is not asked.
+_OWN_FORMATS = frozenset({".safetensors", ".onnx", ".cbm"})
 # Settings by which a tokenizer finds its files; others (special_tokens_map_file) only tell where it once came from.
 _READ_BY_NAME = ("vocab_file", "merges_file", "spm_file", "tokenizer_file")
 
@@ -56,8 +62,8 @@ def refuse_unsafe(folder: Path) -> None:
     """Refuse a model folder that holds what could run code or lead out of it, whether it would be read or not.
 
     Raises:
-        ModelError: it holds a pickle (by its name, or of protocol 2 or later), code, a link that leads out of it, or
-            settings that ask for code or for files elsewhere; each says what it found.
+        ModelError: it holds a pickle (by its name or by what it begins with, compressed or not), code, a link that
+            leads out of it, or settings that ask for code or for files elsewhere; each says what it found.
     """
     for file in sorted(folder.rglob("*")):
         name = file.relative_to(folder)
@@ -67,13 +73,26 @@ def refuse_unsafe(folder: Path) -> None:
             )
         if not file.is_file():
             continue
-        with file.open("rb") as handle:
-            begins = handle.read(6)
-        if file.suffix.lower() in _UNSAFE_SUFFIXES or begins.startswith(_UNSAFE_BEGINNINGS):
+        if file.suffix.lower() in _UNSAFE_SUFFIXES or _begins_unsafe(file):
             what = "code" if file.suffix.lower() in _CODE_SUFFIXES else "a pickle, or may hold one"
             raise ModelError(f"{folder}: {name} is {what}, which can run anything: it is not loaded. Remove the file")
         if file.suffix == ".json":
             _check_settings(file, folder)
+
+
+def _begins_unsafe(file: Path) -> bool:
+    """Whether a file is a pickle, or of a kind that pickles are packed in, by what stands in it."""
+    with file.open("rb") as handle:
+        if handle.read(6).startswith(_UNSAFE_BEGINNINGS):
+            return True
+        if file.suffix.lower() in _OWN_FORMATS:
+            return False
+        handle.seek(0)
+        try:  # protocols 0 and 1 have no mark at the start: a pickle is what reads as one to its end
+            operations = sum(1 for _ in pickletools.genops(handle))
+        except Exception:  # whatever cannot be read as one; the first unknown operation ends it
+            return False
+        return operations > 1  # a lone full stop is the end of nothing
 
 
 def _stays(link: Path, folder: Path) -> bool:
