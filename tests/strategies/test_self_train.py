@@ -273,13 +273,13 @@ def test_settings() -> None:
     assert "Did you mean 'epochs'" in faults[1]
 
 
-def test_work_counts_every_round() -> None:
+def test_work_counts_every_round_and_the_last_fit() -> None:
     plan, plain = table.plan("full+self-train"), table.plan("full")
     sizes = {"validation": 20, "holdout": 0}
     config: Any = table.config_for(plan, {"self-train": {"rounds": 2, "pool": 100}})
-    own = [table.work(plain, config.strategy, train=n, **sizes) for n in (80, 180, 180)]
+    own = [table.work(plain, config.strategy, train=n, **sizes) for n in (80, 180, 180, 180)]
     teacher = table.work(table.plan("contrastive"), config.teacher, train=80, **sizes)
-    assert table.work(plan, config, train=80, **sizes) == sum(own) + teacher + 2 * 100
+    assert table.work(plan, config, train=80, **sizes) == sum(own) + 2 * teacher + 3 * 100
 
 
 def test_who_teaches() -> None:
@@ -309,12 +309,42 @@ def test_the_teacher_labels_the_first_round_and_has_not_seen_validation(monkeypa
     stage = SelfTrainConfig(confidence=0.7, rounds=2)
     config = SelfTrained(strategy=NoConfig(), self_train=stage, teacher=ContrastiveConfig())
     found = fit(task, spy, config).notes["self_train"]
-    ((given, settings),) = teacher.given
+    (given, settings), (_, last) = teacher.given
     assert given.train.texts == task.train.texts
     assert not settings.refit
+    assert last.refit
     assert found["teacher"]["strategy"] == "contrastive"
     assert [sum(r["added"].values()) > 0 for r in found["rounds"]] == [True, False]  # the strategy itself is not sure
     assert config.model_dump(mode="json")["teacher"]["steps"] == ContrastiveConfig().steps
+
+
+@pytest.mark.parametrize(
+    ("right", "refit", "fits"), [((0.7, 0.8), True, 3), ((0.9, 0.2), True, 2), ((0.7, 0.8), False, 2)]
+)
+def test_a_refitted_teacher_teaches_the_model_that_is_handed_out(
+    right: tuple[float, float], refit: bool, fits: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only where its round was kept; validation is never judged by what knows its labels."""
+    task = with_pool(tiny_task(n=20, n_validation=30), 100)
+    teacher, spy = Spy(0.7, pool=0.95), Spy(*right, 0.1)
+    monkeypatch.setattr("headstart.strategies.contrastive.fit", teacher)
+    config = SelfTrained(
+        strategy=NoConfig(), self_train=SelfTrainConfig(confidence=0.7), teacher=ContrastiveConfig(refit=refit)
+    )
+    fitted = fit(task, spy, config)
+    assert [settings.refit for _, settings in teacher.given] == [False] + [True] * (fits - 2)
+    assert len(spy.given) == fits
+    notes = fitted.notes["self_train"]
+    kept = right[1] > right[0]
+    assert fitted.notes["fit"] == (fits if kept else 1)
+    share = (fitted.validation.argmax(axis=1) == task.validation.y).mean()
+    assert share == pytest.approx(right[1] if kept else right[0], abs=0.02)
+    assert ("refit" in notes) is (fits == 3)
+    if fits == 3:
+        assert notes["refit"]["added"] == notes["rounds"][0]["added"]
+        texts = spy.given[2][0].train.texts
+        assert texts[:20] == task.train.texts
+        assert not set(texts[20:]) & set(task.validation.texts)
 
 
 def test_a_comparison_takes_rows_with_a_blank_label(tmp_path: Path) -> None:
