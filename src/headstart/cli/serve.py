@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Any
 
 import typer
@@ -75,6 +76,10 @@ def serve(
     server unless --host says otherwise, which takes a token. One line of JSON per request goes to stdout; it holds no
     texts unless --log-texts is given.
     """
+    from headstart.serving.starting import import_ahead
+
+    if workers != 1 and device in ("auto", "cpu") and (os.cpu_count() or 1) > 1:
+        import_ahead()
     from headstart.serving import server
     from headstart.serving.shelf import wanted
 

@@ -10,13 +10,12 @@ from __future__ import annotations
 import collections
 import contextlib
 import itertools
-import multiprocessing
 import os
 import signal
 import threading
 import weakref
 from collections.abc import Callable, Collection, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -30,6 +29,7 @@ from headstart.errors import ConfigError, DataError, HeadstartError, ModelError
 from headstart.models.classifier import Advance, Classifier, Prepared, Probabilities
 from headstart.models.folder import Model
 from headstart.models.predicting import blank_row
+from headstart.serving.starting import context, signals_blocked
 
 Open = Callable[[Path], Model]
 _MOST = 4  # beyond it single texts get too slow for what throughput gains
@@ -80,9 +80,15 @@ class Workers:
         model = self._open(folder)
         remote = RemoteClassifier(self, next(self._keys), folder, model.classifier)
         weakref.finalize(remote, self._forget, remote.key).atexit = False
-        for worker in self._all:  # one after the other, so that the others go on labeling
+        blank = model.examples(blank_row(model))
+
+        def opened(worker: _Worker) -> None:
             with self._one_of((worker,)):
-                worker.label(remote.key, folder, model.examples(blank_row(model)))
+                worker.label(remote.key, folder, blank)
+
+        # One after the other, so that the others go on labeling; all at once where there is nothing to label yet.
+        with ThreadPoolExecutor(1 if remote.key else self.count) as pool:
+            list(pool.map(opened, self._all))
         return Model(remote, model.card, model.folder)
 
     def label(self, key: int, folder: Path, examples: Examples) -> Probabilities:
@@ -185,10 +191,10 @@ class _Worker:
         self._start()
 
     def _start(self) -> None:
-        context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
-        self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=work, args=(theirs, self._threads, self._open), daemon=True)
-        with _signals_blocked():
+        made = context()
+        self._pipe, theirs = made.Pipe()
+        self._process = made.Process(target=work, args=(theirs, self._threads, self._open), daemon=True)
+        with signals_blocked():
             self._process.start()
         theirs.close()
 
@@ -242,23 +248,6 @@ class _Fault:
     def error(self) -> HeadstartError:
         """Return the error to raise: of the kind it was, where that is the user's doing."""
         return _FAULTS[self.kind](self.words) if self.kind in _FAULTS else ModelError(self.words[0])
-
-
-@contextlib.contextmanager
-def _signals_blocked() -> Iterator[None]:
-    """Let a process that is started inside the block be blind to Ctrl-C and SIGTERM from its first moment on.
-
-    Both reach a whole terminal or group; the first process decides, and it finishes what the others compute. The end
-    of the pipe ends them.
-    """
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def work(pipe: Connection, threads: int, open_model: Open) -> None:
