@@ -133,7 +133,7 @@ def test_a_model_that_only_some_can_open_is_kept_by_none(workers, model, monkeyp
         raise ModelError("no memory")
 
     before = next(workers._keys)
-    monkeypatch.setattr(workers._all[1], "label", too_large)
+    monkeypatch.setattr(workers._all[1], "open", too_large)
     with pytest.raises(ModelError, match="no memory"):
         workers.open(model)
     gc.collect()
@@ -174,7 +174,7 @@ def test_a_system_without_niceness_serves_too(monkeypatch, model):
     monkeypatch.delattr(os, "nice", raising=False)
     monkeypatch.setattr(signal, "signal", lambda *given: None)
     monkeypatch.setattr("torch.set_num_threads", lambda n: None)
-    ours.send(((), 0, model, ("a film",), None, None))
+    ours.send(((), 0, model, (("a film",), None, None)))
     working = threading.Thread(target=work, args=(theirs, 1, open_in_float32))
     working.start()
     assert ours.recv().shape == (1, 2)

@@ -76,12 +76,13 @@ def serve(
     server unless --host says otherwise, which takes a token. One line of JSON per request goes to stdout; it holds no
     texts unless --log-texts is given.
     """
-    from headstart.serving.starting import import_ahead
+    from headstart.serving.starting import import_ahead, without_collecting
 
     if workers != 1 and device in ("auto", "cpu") and (os.cpu_count() or 1) > 1:
         import_ahead()
-    from headstart.serving import server
-    from headstart.serving.shelf import wanted
+    with without_collecting():
+        from headstart.serving import server
+        from headstart.serving.shelf import wanted
 
     given = {
         "host": host, "port": port, "max_body_bytes": max_body_bytes, "max_texts": max_texts,

@@ -14,7 +14,7 @@ import os
 import signal
 import threading
 import weakref
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -32,6 +32,7 @@ from headstart.models.predicting import blank_row
 from headstart.serving.starting import context, signals_blocked
 
 Open = Callable[[Path], Model]
+_Texts = tuple[Sequence[str], Sequence[str] | None, Any]  # texts, their partners, columns
 _MOST = 4  # beyond it single texts get too slow for what throughput gains
 _MEMORY_SHARE = 0.5  # of the memory that is free when the server starts
 _STOP_SECONDS = 5
@@ -77,18 +78,23 @@ class Workers:
         Raises:
             HeadstartError: it cannot be opened.
         """
-        model = self._open(folder)
-        remote = RemoteClassifier(self, next(self._keys), folder, model.classifier)
-        weakref.finalize(remote, self._forget, remote.key).atexit = False
-        blank = model.examples(blank_row(model))
+        key = next(self._keys)
 
         def opened(worker: _Worker) -> None:
             with self._one_of((worker,)):
-                worker.label(remote.key, folder, blank)
+                worker.open(key, folder)
 
         # One after the other, so that the others go on labeling; all at once where there is nothing to label yet.
-        with ThreadPoolExecutor(1 if remote.key else self.count) as pool:
-            list(pool.map(opened, self._all))
+        with ThreadPoolExecutor(self.count if key == 0 else 1) as pool:
+            opening = pool.map(opened, self._all)
+            try:
+                model = self._open(folder)
+                list(opening)
+            except BaseException:
+                self._forget(key)
+                raise
+        remote = RemoteClassifier(self, key, folder, model.classifier)
+        weakref.finalize(remote, self._forget, key).atexit = False
         return Model(remote, model.card, model.folder)
 
     def label(self, key: int, folder: Path, examples: Examples) -> Probabilities:
@@ -198,19 +204,29 @@ class _Worker:
             self._process.start()
         theirs.close()
 
+    def open(self, key: int, folder: Path) -> None:
+        """Open a model and label a blank text, so that the first request finds all made."""
+        self._ask_again(key, folder, None)
+
     def label(self, key: int, folder: Path, examples: Examples) -> Probabilities:
         """Return class probabilities (N, C)."""
+        found = self._ask_again(key, folder, (examples.texts, examples.pairs, examples.columns))
+        assert found is not None
+        return found
+
+    def _ask_again(self, key: int, folder: Path, texts: _Texts | None) -> Probabilities | None:
+        """Ask, and once more in a new process where the old one has ended."""
         try:
-            return self._ask(key, folder, examples)
+            return self._ask(key, folder, texts)
         except (EOFError, OSError):
             self.close()
             self._start()
-            return self._ask(key, folder, examples)
+            return self._ask(key, folder, texts)
 
-    def _ask(self, key: int, folder: Path, examples: Examples) -> Probabilities:
+    def _ask(self, key: int, folder: Path, texts: _Texts | None) -> Probabilities | None:
         dropped = [self.dropped.popleft() for _ in range(len(self.dropped))]
-        self._pipe.send((dropped, key, folder, examples.texts, examples.pairs, examples.columns))
-        found: Probabilities | _Fault = self._pipe.recv()
+        self._pipe.send((dropped, key, folder, texts))
+        found: Probabilities | _Fault | None = self._pipe.recv()
         if isinstance(found, _Fault):
             raise found.error()
         return found
@@ -254,7 +270,8 @@ def work(pipe: Connection, threads: int, open_model: Open) -> None:
     """Label what comes out of a pipe until its end: the whole life of a process.
 
     Args:
-        pipe: gives (keys no longer needed, key, folder, texts, pairs, columns); takes probabilities, or what is wrong.
+        pipe: gives (keys no longer needed, key, folder, (texts, pairs, columns) or None where the model is only to be
+            opened); takes probabilities, None, or what is wrong.
         threads: to compute with.
         open_model: opens a folder.
     """
@@ -271,14 +288,18 @@ def work(pipe: Connection, threads: int, open_model: Open) -> None:
     classifiers: dict[int, Classifier] = {}
     with contextlib.suppress(EOFError, OSError):  # whoever asked has gone
         while True:
-            dropped, key, folder, texts, pairs, columns = pipe.recv()
+            dropped, key, folder, given = pipe.recv()
             for old in dropped:
                 classifiers.pop(old, None)
-            answer: Probabilities | _Fault
+            answer: Probabilities | _Fault | None = None
             try:
                 if key not in classifiers:
-                    classifiers[key] = open_model(folder).classifier
-                answer = classifiers[key].predict_proba(Examples.of(texts, pairs=pairs, columns=columns))
+                    model = open_model(folder)
+                    model.predict_proba(blank_row(model))
+                    classifiers[key] = model.classifier
+                if given is not None:
+                    texts, pairs, columns = given
+                    answer = classifiers[key].predict_proba(Examples.of(texts, pairs=pairs, columns=columns))
             except Exception as problem:  # told to whoever asked, as a thread's would be
                 answer = _Fault.of(problem)
             pipe.send(answer)
