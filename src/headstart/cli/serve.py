@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from typing import Annotated, Any
 
 import typer
 
 from headstart.cli import running
 from headstart.cli.lazy import single
+from headstart.records import cores
 from headstart.serving.settings import ServingSettings, read_token
 
 _EPILOG = """Examples:
@@ -78,7 +78,7 @@ def serve(
     """
     from headstart.serving.starting import import_ahead, without_collecting
 
-    if workers != 1 and device in ("auto", "cpu") and (os.cpu_count() or 1) > 1:
+    if workers != 1 and device in ("auto", "cpu") and (threads or cores()) > 1:
         import_ahead()
     with without_collecting():
         from headstart.serving import server

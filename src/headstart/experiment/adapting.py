@@ -19,11 +19,12 @@ from headstart.errors import ConfigError, DataError, StorageError, counted
 from headstart.experiment.config import ExperimentConfig
 from headstart.experiment.estimate import Clock
 from headstart.experiment.progress import Reporter, Silent
-from headstart.experiment.setup import cores, use_threads
+from headstart.experiment.setup import use_threads
 from headstart.models.batching import TextSettings
 from headstart.models.cache import cache_limit, drop_damaged, evict, touch
 from headstart.models.encoders import Encoder, find_encoder
 from headstart.models.runtime import Runtime, choose_runtime
+from headstart.records import cores
 from headstart.report.words import count
 from headstart.strategies import table
 

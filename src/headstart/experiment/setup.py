@@ -27,6 +27,7 @@ from headstart.models.encoders import Encoder, check_loadable, find_encoder
 from headstart.models.loading import load_tokenizer
 from headstart.models.runtime import Runtime, choose_runtime
 from headstart.models.text_features import text_settings
+from headstart.records import cores
 from headstart.strategies.task import SourceModel
 
 _SAMPLED_TEXTS = 2000
@@ -249,11 +250,6 @@ def use_threads(threads: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def cores() -> int:
-    """Return the processor cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def cache_or_none(folder: Path) -> Path | None:

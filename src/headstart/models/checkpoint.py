@@ -62,8 +62,8 @@ def refuse_unsafe(folder: Path) -> None:
     """Refuse a model folder that holds what could run code or lead out of it, whether it would be read or not.
 
     Raises:
-        ModelError: it holds a pickle (by its name or by what it begins with, compressed or not), code, a link that
-            leads out of it, or settings that ask for code or for files elsewhere; each says what it found.
+        ModelError: it holds a pickle (by its name or its content, compressed or not), code, a link that leads
+            out of it, or settings that ask for code or for files elsewhere; each says what it found.
     """
     for file in sorted(folder.rglob("*")):
         name = file.relative_to(folder)
@@ -73,14 +73,14 @@ def refuse_unsafe(folder: Path) -> None:
             )
         if not file.is_file():
             continue
-        if file.suffix.lower() in _UNSAFE_SUFFIXES or _begins_unsafe(file):
+        if file.suffix.lower() in _UNSAFE_SUFFIXES or _holds_pickle(file):
             what = "code" if file.suffix.lower() in _CODE_SUFFIXES else "a pickle, or may hold one"
             raise ModelError(f"{folder}: {name} is {what}, which can run anything: it is not loaded. Remove the file")
         if file.suffix == ".json":
             _check_settings(file, folder)
 
 
-def _begins_unsafe(file: Path) -> bool:
+def _holds_pickle(file: Path) -> bool:
     """Whether a file is a pickle, or of a kind that pickles are packed in, by what stands in it."""
     with file.open("rb") as handle:
         if handle.read(6).startswith(_UNSAFE_BEGINNINGS):

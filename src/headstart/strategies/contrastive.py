@@ -29,11 +29,19 @@ class ContrastiveConfig(PairTrainingConfig):
 def fit(task: Task, config: ContrastiveConfig) -> Fitted:
     """Train the encoder on pairs of training texts, then choose and fit the head as ``linear-probe`` does."""
     fitted, epochs = _trained(task, task.train, config, config.strengths)
-    if config.refit:  # the number of steps is fixed, so validation texts need not be kept out for anything
-        both = task.train.concat(task.validation)
-        again, _ = _trained(task, both, config, (float(fitted.notes["strength"]),))
-        fitted = replace(again, validation=fitted.validation)
+    if config.refit:
+        fitted = refit(task, config, fitted)
     return replace(fitted, epochs=epochs, notes=fitted.notes | {"steps": config.steps, "refit": config.refit})
+
+
+def refit(task: Task, config: ContrastiveConfig, fitted: Fitted) -> Fitted:
+    """Train encoder and head again on train + validation, with the penalty that a fit on train alone has chosen.
+
+    The number of steps is fixed, so validation texts need not be kept out for anything.
+    """
+    both = task.train.concat(task.validation)
+    again, _ = _trained(task, both, config, (float(fitted.notes["strength"]),))
+    return replace(again, validation=fitted.validation)
 
 
 def _trained(

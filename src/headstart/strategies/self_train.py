@@ -87,7 +87,7 @@ def fit(task: Task, strategy: Fit, config: SelfTrained) -> Fitted:
     if config.teacher is not None:
         teacher = _Round.of(task, contrastive.fit(task, _without_refit(config.teacher)))
         notes["teacher"] = {"strategy": config.self_train.teacher, **teacher.figures()}
-    taught_at = teacher.temperature
+    first_teacher = teacher
     rounds: list[dict[str, Any]] = []
     for number in range(1, config.self_train.rounds + 1):
         labeled = confident(teacher.label(pool), pool, task, config.self_train, number)
@@ -105,8 +105,8 @@ def fit(task: Task, strategy: Fit, config: SelfTrained) -> Fitted:
     notes |= {"rounds": rounds, "temperature": best.temperature}
     last = best.task
     if config.teacher is not None and config.teacher.refit and sum(r["kept"] for r in rounds) == 1:
-        every_label = contrastive.fit(task, config.teacher).classifier
-        labeled = confident(scaled(every_label.predict_proba(pool), taught_at), pool, task, config.self_train, 1)
+        again = replace(first_teacher, fitted=contrastive.refit(task, config.teacher, first_teacher.fitted))
+        labeled = confident(again.label(pool), pool, task, config.self_train, 1)
         last = replace(task, train=task.train.concat(labeled)) if len(labeled) else last
         notes["refit"] = {"added": _counts(task, labeled)}
     fitted = best.fitted if last is best.task and plain is own else strategy(last, own)

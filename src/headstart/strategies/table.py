@@ -162,7 +162,7 @@ def work(plan: Plan, config: BaseModel, *, train: int, validation: int, holdout:
         fits = sum(work(plan, config.strategy, train=n, validation=validation, holdout=0) for n in grown)
         if config.teacher is not None:
             taught = replace(plan, strategy=STRATEGIES[config.self_train.teacher], after=())
-            fits += 2 * work(taught, config.teacher, train=train, validation=validation, holdout=0)
+            fits += work(taught, config.teacher, train=train, validation=validation, holdout=0)
             if config.teacher.refit:
                 fits += work(plan, config.strategy, train=train + pool, validation=validation, holdout=0)
                 rounds += 1
