@@ -3,6 +3,7 @@
     HeadstartError
     ├── ConfigError      a setting, flag or YAML key is wrong          (also a ValueError)
     ├── DataError        a file, row, column or label is wrong         (also a ValueError)
+    │   └── NoRowsError  a file holds no row
     ├── ModelError       an encoder or model folder cannot be used
     ├── MissingExtraError     an optional dependency is not installed       (also an ImportError)
     ├── StorageError     the output cannot be written
@@ -57,6 +58,10 @@ class DataError(HeadstartError, ValueError):
     def __init__(self, faults: str | Sequence[str]) -> None:
         self.faults: tuple[str, ...] = (faults,) if isinstance(faults, str) else tuple(faults)
         super().__init__("\n".join(self.faults))
+
+
+class NoRowsError(DataError):
+    """A file holds no row; among other files it may be passed over."""
 
 
 class ModelError(HeadstartError):

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -248,6 +251,23 @@ def interrupted(folder: Path, out: Path, after: int, **settings: Any) -> None:
         config = AdaptConfig(**{**QUICK, **settings})
         with pytest.raises(KilledError):
             adapt_encoder(Encoder("tiny", folder), TEXTS, out, config, runtime=Runtime(), threads=1, advance=advance)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="Windows ends a process without telling it")
+def test_a_command_told_to_end_keeps_its_last_step(tiny_encoder: Path, tmp_path: Path) -> None:
+    """What batch systems send is as Ctrl-C: no state was due yet, and one is there all the same."""
+    (tmp_path / "pool.csv").write_text("text\n" + "\n".join(TEXTS))
+    words = ["adapt", str(tmp_path / "pool.csv"), "--encoder", str(tiny_encoder), "--out", str(tmp_path / "out")]
+    words += ["--set", "adapt.epochs=100000", "--set", "adapt.patience=100000", "--precision", "float32"]
+    command = [sys.executable, "-c", "from headstart.cli.main import main; main()", *words]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        seen = [next(line for line in process.stderr if "epoch" in line)]
+        process.send_signal(signal.SIGTERM)
+        seen += list(process.stderr)
+    assert process.returncode == 130, "".join(seen)
+    assert "the same command again goes on where it stopped" in seen[-1]
+    assert (state_folder(tmp_path / "out") / "state.safetensors").is_file()
 
 
 @pytest.mark.parametrize("after", [60, 130, 290])

@@ -217,11 +217,36 @@ def test_a_stage_that_cannot_be_judged_is_said(files: dict[str, str], tiny_encod
         "'gradual' without 'full'",
         "'adapt+linear-probe' without 'linear-probe'",
     ]
-    assert found.record["stages"] == []
+    unknown = {"value": None, "low": None, "high": None}
+    assert found.record["stages"] == [
+        {"strategy": "gradual", "stage": "gradual", "without": "full", **unknown}
+        | {"reason": "'full' is not in the comparison"},
+        {"strategy": "adapt+linear-probe", "stage": "adapt", "without": "linear-probe", **unknown}
+        | {"reason": "'linear-probe' is not in the comparison"},
+    ]
     about, sizes = found.record["adaptation"], found.record["rows"]
     assert about["texts_of_validation_left_out"] == sizes["validation"]
     assert about["texts"] == sizes["train"] + sizes["unlabeled"] - sizes["validation"]
     assert about["texts_without_tokens"] == 0
+
+
+def test_an_encoder_that_saw_the_texts_that_judge_is_told(
+    files: dict[str, str], tiny_encoder: Path, tmp_path: Path
+) -> None:
+    headstart.adapt(files["labeled"], out=tmp_path / "saw", encoder=str(tiny_encoder), epochs=1, batch_tokens=256)
+    headstart.adapt(files["pool"], out=tmp_path / "fair", encoder=str(tiny_encoder), epochs=1, batch_tokens=256)
+    for name in ("saw", "fair"):
+        listener = Heard()
+        found = compare(files, tmp_path / name, tmp_path / f"{name}-out", "linear-probe", reporter=listener)
+        about, sizes = found.record["encoder_adapted_on"], found.record["rows"]
+        told = [line for line in listener.said if "adapted on texts that judge here" in line]
+        if name == "saw":
+            assert (about["validation"], about["holdout"]) == (sizes["validation"], sizes["holdout"])
+            assert f"{sizes['holdout']} of {sizes['holdout']} held out" in told[0]
+        else:
+            assert about == {"texts": len(set(pd.read_csv(files["pool"])["text"])), "validation": 0, "holdout": 0}
+            assert told == []
+    assert compare(files, tiny_encoder, tmp_path / "plain", "majority").record["encoder_adapted_on"] is None
 
 
 def test_adaptation_comes_before_the_source_classifier(
@@ -231,7 +256,7 @@ def test_adaptation_comes_before_the_source_classifier(
     found = compare(files, tiny_encoder, tmp_path / "out", names, source=files["other"])
     assert {row["status"] for row in found.record["strategies"]} == {"ok"}
     assert len(list((cache_folder() / "sources").iterdir())) == 2
-    pairs = {(g["strategy"], g["stage"], g["without"]) for g in found.record["stages"]}
+    pairs = {(g["strategy"], g["stage"], g["without"]) for g in found.record["stages"] if g["value"] is not None}
     assert pairs == {
         ("adapt+source+full", "adapt", "source+full"),
         ("adapt+source+full", "source", "adapt+full"),

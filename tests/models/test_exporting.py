@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy.special import softmax
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")
@@ -23,6 +24,7 @@ from headstart.data.examples import Examples
 from headstart.errors import ConfigError, ModelError
 from headstart.models import exporting, onnx_graph
 from headstart.models import folder as model_folder
+from headstart.models.batching import collate
 from headstart.models.exporting import export_model
 from headstart.models.labeling import predict_file
 from headstart.models.onnx_classifier import new_session
@@ -68,6 +70,23 @@ def test_the_graph_gives_the_models_probabilities(strategy, architecture, saved,
     assert len(list((tmp_path / "onnx").glob("*.onnx"))) == 1
 
 
+@pytest.mark.parametrize(("strategy", "architecture"), [CASES[0], CASES[3], CASES[4], CASES[6]])
+@pytest.mark.parametrize("int8", [False, True])
+def test_any_runtime_reads_the_graph(strategy, architecture, int8, saved, texts, tmp_path):
+    """Only standard operators; the reference implementation of ONNX, which is plain NumPy, gives the same answers."""
+    from onnx.reference import ReferenceEvaluator
+
+    export_model(saved(strategy, architecture), tmp_path / "onnx", int8=int8, examples=labeled(), force=True)
+    assert {node.domain for node in graph_of(tmp_path / "onnx").node} <= {"", "ai.onnx"}
+    exported = open_model(tmp_path / "onnx")
+    one: Any = exported.classifier
+    batch = collate(one.tokenize(Examples.of(texts[:6])), np.arange(6), one.tokenizer)
+    evaluator = ReferenceEvaluator(str(tmp_path / "onnx" / "model.onnx"))
+    (logits,) = evaluator.run(None, {name: batch[name].numpy() for name in evaluator.input_names})
+    expected = exported.predict_proba(texts[:6])
+    np.testing.assert_allclose(softmax(logits, axis=1), expected, atol=2e-3 if int8 else 1e-5)
+
+
 @pytest.mark.parametrize(("strategy", "words"), [("tfidf", "TF-IDF is no network"), ("majority", "the same answer"),
                                                  ("boosted", "gradient-boosted trees")])  # fmt: skip
 def test_what_cannot_be_exported_is_refused_with_the_reason(strategy, words, saved, tmp_path):
@@ -100,6 +119,17 @@ def test_int8_is_measured_and_refused_where_it_is_not_worth_it(saved, tmp_path, 
     fast = {**slow, "batches_ratio": 1.2, "single_ratio": 2.0}
     monkeypatch.setattr(exporting, "speeds", lambda *_: fast)
     assert not export_model(saved("full"), tmp_path / "onnx", int8=True, examples=labeled()).report["forced"]
+
+
+def test_scores_of_the_model_are_not_those_of_its_int8_export(saved, tmp_path):
+    source = shutil.copytree(saved("full"), tmp_path / "source")
+    card = json.loads((source / "headstart.json").read_text())
+    (source / "headstart.json").write_text(json.dumps({**card, "metrics": {"holdout": {"accuracy": 0.9}}}))
+    export_model(source, tmp_path / "float")
+    export_model(source, tmp_path / "int8", int8=True, examples=labeled(), force=True)
+    cards = [json.loads((tmp_path / name / "headstart.json").read_text()) for name in ("float", "int8")]
+    assert cards[0]["metrics"] == {"holdout": {"accuracy": 0.9}}
+    assert "metrics" not in cards[1]
 
 
 def test_narrowing_products_can_be_left_in_float32(saved: Callable[[str], Path], tmp_path: Path) -> None:

@@ -166,6 +166,22 @@ def test_a_folder_is_one_table(models, small_chunks, tmp_path):
         predict_file(models["tfidf"], tmp_path / "parts", tmp_path / "out.csv")
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_parts_of_a_folder_without_rows_are_passed_over(models, small_chunks, tmp_path, suffix):
+    frame, parts = rows(30), tmp_path / "parts"
+    parts.mkdir()
+    for name, part in (("a", frame[:0]), ("b", frame[:12]), ("c", frame[:0]), ("d", frame[12:])):
+        write(part, parts / f"{name}{suffix}")
+    done = predict_file(models["tfidf"], parts, tmp_path / "out.csv")
+    assert list(pd.read_csv(done.out)["id"]) == list(range(30))
+    assert any(f"2 files have no rows: a{suffix}, c{suffix}" in note for note in done.notes)
+    for name in ("b", "d"):
+        (parts / f"{name}{suffix}").unlink()
+    with pytest.raises(DataError, match=r"none of the 2 files in .* has rows"):
+        predict_file(models["tfidf"], parts, tmp_path / "other.csv")
+    assert not (tmp_path / "other.csv").exists()
+
+
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])
 def test_standard_input_to_standard_output(models, small_chunks, tmp_path, monkeypatch, capfdbinary, kind):
     source = write(rows(20), tmp_path / f"in.{kind}")

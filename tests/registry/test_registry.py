@@ -210,11 +210,21 @@ def test_rollback_walks_back_and_stops(registry, model_of):
         promote(registry, registry.version(Reference("reviews", number)), force=True)
     assert [v.number for v in rollback(registry, "reviews")] == [2, 3]
     assert [v.number for v in rollback(registry, "reviews")] == [1, 2]
-    with pytest.raises(ModelError, match="only champion"):
+    with pytest.raises(ModelError, match="no champion of 'reviews' before models:/reviews/1"):
         rollback(registry, "reviews")
     assert current_version("models:/reviews@champion") == 1
     promote(registry, registry.version(Reference("reviews", 3)), force=True)
     assert [v.number for v in rollback(registry, "reviews")] == [1, 3]
+
+
+def test_rollback_goes_the_way_that_was_come_also_where_a_version_was_champion_twice(registry, model_of):
+    for _ in range(2):
+        register(registry, str(model_of("majority")), "reviews")
+    for number in (1, 2, 1):
+        promote(registry, registry.version(Reference("reviews", number)), force=True)
+    assert [[v.number for v in rollback(registry, "reviews")] for _ in range(2)] == [[2, 1], [1, 2]]
+    with pytest.raises(ModelError, match="no champion of 'reviews' before"):
+        rollback(registry, "reviews")
 
 
 def test_a_champion_made_elsewhere_is_in_the_history(registry, model_of):
@@ -340,6 +350,19 @@ def test_a_registered_model_is_a_source(registry, model_of):
         existing_source("models:/films@challenger")
 
 
+def test_a_registered_model_is_an_encoder(registry, model_of, tmp_path):
+    register(registry, str(model_of("full")), "films")
+    texts = [f"a {word} film about {thing}" for word in ("good", "bad") for thing in "abcdefghij"]
+    made = headstart.adapt(texts, out=tmp_path / "adapted", encoder="models:/films/1", epochs=1, batch_tokens=256)
+    assert made.card["encoder"] == str(resolve("models:/films/1"))
+    found = headstart.compare(
+        pd.DataFrame({"text": texts, "label": ["good", "bad"] * 10}), encoder="models:/films/1", threads=1,
+        strategies="linear-probe", out=str(tmp_path / "out"), tracking=False, precision="float32",
+    )  # fmt: skip
+    assert found.record["config"]["encoder"] == "models:/films/1"
+    assert found.winner == "linear-probe"
+
+
 def test_other_tasks_take_a_registered_model(registry, model_of):
     register(registry, str(model_of("full")), "films")
     named, plain = (
@@ -408,6 +431,30 @@ def test_the_commands(own_registry, model_of, weak, data, capsys, tmp_path):
     assert call("models", "other", code=2).err.startswith("error: no registered model")
     assert "neither the number" in call("promote", "reviews", "champion", code=2).err
     assert "--name" in call("register", weak, "--name", "a/b", code=2).err
+
+
+def test_every_command_on_models_takes_the_registrys_address(own_registry, model_of, data, capsys, tmp_path):
+    """The user's own registry stays empty: what is found was found at the address."""
+    there = ["--registry", f"sqlite:///{tmp_path / 'elsewhere' / 'registry.db'}"]
+
+    def call(*words, code=0):
+        assert run([str(word) for word in (*words, *there)]) == code, capsys.readouterr().err
+        return capsys.readouterr()
+
+    told = call("register", model_of("tfidf"), "--name", "films")
+    assert f"next: headstart promote films 1 {' '.join(there)}" in told.err
+    call("promote", "films", "1")
+    name = "models:/films@champion"
+    call("predict", name, data, "--out", tmp_path / "labeled.csv")
+    assert len(pd.read_csv(tmp_path / "labeled.csv")) == 80
+    call("evaluate", name, "--data", data, "--attach", "-q")
+    assert json.loads(call("models", "films", "--json").out)[0]["evaluations"]
+    assert "tfidf" in call("inspect", name).out
+    assert "cannot be exported" in call("export", name, "--out", tmp_path / "onnx", code=2).err
+    answered = call("infer", "--task", "sentiment", "--model", name, "a warm film")
+    assert json.loads(answered.out)["label"] in ("neg", "pos")
+    assert run(["models", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == []
 
 
 def test_an_empty_registry_says_how_to_fill_it(own_registry, capsys):

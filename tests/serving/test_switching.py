@@ -214,16 +214,15 @@ def test_what_no_request_could_reach_is_refused(models, named, twice):
     assert wanted(["models:/films/2", "models:/films@champion"], ["films=a"])
 
 
-def test_an_alias_of_the_registry_is_followed(folders, tmp_path, monkeypatch):
+def test_an_alias_of_the_registry_is_followed(folders, tmp_path):
     from headstart.registry.registering import register
     from headstart.registry.store import Registry
 
     uri = f"sqlite:///{tmp_path / 'registry.db'}"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     registry = Registry.open(uri)
     one, two = (register(registry, str(folders[v]), "films").number for v in ("1", "2"))
     registry.point("films", "champion", one)
-    (entry,) = wanted(["models:/films@champion"], [])
+    (entry,) = wanted(["models:/films@champion"], [], registry=uri)
     first = opened(entry, open_model)
     shelf = Shelf([first])
     told = []
@@ -237,3 +236,17 @@ def test_an_alias_of_the_registry_is_followed(folders, tmp_path, monkeypatch):
     assert shelf.choose("films", "champion").version == str(two)
     expected = open_model(folders["2"]).predict_proba(texts(4))
     np.testing.assert_allclose(shelf.choose(None, None).model.predict_proba(texts(4)), expected)
+
+
+def test_an_alias_that_cannot_be_looked_up_is_told_once_each_time_it_goes_away(folders):
+    stand = Stand(folders)
+    for _ in range(3):
+        assert not stand.look("away")
+        stand.seconds += 1000
+    assert [event for event, _ in stand.told] == ["switch_failed"]
+    assert stand.version == "1"
+    assert not stand.look("1")
+    assert not stand.look("away")
+    assert [event for event, _ in stand.told] == ["switch_failed"] * 2
+    assert stand.look("2")
+    assert stand.version == "2"

@@ -13,6 +13,7 @@ from headstart.adaptation.config import AdaptConfig
 from headstart.adaptation.corpus import Corpus, read_rows
 from headstart.adaptation.language_model import LanguageModel, load_language_model
 from headstart.adaptation.loop import Adaptation, phases_of
+from headstart.adaptation.seen import write_seen
 from headstart.adaptation.state import StateStore
 from headstart.data.rows import text_keys
 from headstart.errors import DataError, ModelError
@@ -81,7 +82,7 @@ def adapt_encoder(
     Args:
         encoder: to start from.
         texts: N texts, in order.
-        folder: written whole at the end: safetensors, tokenizer, ``adaptation.json``.
+        folder: written whole at the end: safetensors, tokenizer, ``adaptation.json``, and fingerprints of the texts.
         config: settings.
         runtime: device and precision.
         threads: processor threads in use.
@@ -137,6 +138,7 @@ def adapt_encoder(
         with whole_folder(folder) as temporary:
             lm.write(temporary)
             write_json(temporary / CARD, card)
+            write_seen(temporary, texts)
         store.drop()
     return Adapted(Encoder(encoder.name, folder), card, False)
 

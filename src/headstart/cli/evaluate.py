@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from headstart.cli import running
+from headstart.cli import registered, running
 from headstart.cli.lazy import single
 from headstart.errors import ConfigError
 
@@ -67,6 +67,7 @@ def evaluate(
     text: running.Text = None,
     label: Label = None,
     seed: running.ResamplingSeed = 0,
+    registry: registered.RegistryUri = None,
     json_: running.AsJson = False,
     encoding: running.Encoding = None,
     separator: running.Separator = None,
@@ -95,10 +96,11 @@ def evaluate(
         raise ConfigError("--out names a file; what goes to stdout is the table, or with --json the record")
     place = out or (str(_PLACE / f"{Path(data).stem or 'data'}.csv") if len(models) > 1 else None)
     target = None if place is None else check_out(data, place)
-    versions = _versions(models) if attach else {}
+    versions = _versions(models, registry) if attach else {}
     running.use_threads(threads)
     runtime = choose_runtime(device, precision)
-    opened = [(name, load(str(versions.get(name, name)), runtime=runtime, engine=engine)) for name in models]
+    places = {name: str(versions.get(name, name)) for name in models}
+    opened = [(n, load(places[n], runtime=runtime, engine=engine, registry=registry)) for n in models]
     label = label or str(opened[0][1].card.get("label_column") or "label")
     names = running.columns(text) or [str(c) for _, model in opened for c in model.card["text"]["columns"]]
     table = read_table(data, encoding=encoding, separator=running.character(separator), text=names)
@@ -108,7 +110,7 @@ def evaluate(
         found = evaluate_models(opened, table, label=label, text=running.columns(text), seed=seed, started=started)
     for at, name in enumerate(models):
         if name in versions:
-            keep(Registry.open(), versions[name], found, at)
+            keep(Registry.open(registry), versions[name], found, at)
             if not quiet:
                 running.note(f"attached to {versions[name]}")
     if json_:
@@ -121,7 +123,7 @@ def evaluate(
             running.note(f"{len(found.predictions):,} texts with what each model says: {target}")
 
 
-def _versions(models: Sequence[str]) -> dict[str, Version]:
+def _versions(models: Sequence[str], registry: str | None) -> dict[str, Version]:
     """Return the registered ones among the models, each with its version now: an alias may move while it is scored.
 
     Raises:
@@ -130,7 +132,7 @@ def _versions(models: Sequence[str]) -> dict[str, Version]:
     from headstart.registry import Registry, is_registered
     from headstart.registry.names import parse
 
-    found = {name: Registry.open().version(parse(name)) for name in models if is_registered(name)}
+    found = {name: Registry.open(registry).version(parse(name)) for name in models if is_registered(name)}
     if not found:
         raise ConfigError("--attach keeps what a registered model scored: name one, e.g. models:/reviews/3")
     return found

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from headstart.cli import running
+from headstart.cli import registered, running
 from headstart.cli.lazy import single
 
 _EPILOG = """Examples:
@@ -50,6 +50,7 @@ def export(
     force: Force = False,
     encoding: running.Encoding = None,
     separator: running.Separator = None,
+    registry: registered.RegistryUri = None,
     quiet: running.Quiet = False,
     threads: running.Threads = None,
 ) -> None:
@@ -71,7 +72,7 @@ def export(
     from headstart.registry import resolve
 
     running.use_threads(threads)
-    path = winner_or_self(resolve(model))
+    path = winner_or_self(resolve(model, registry=registry))
     examples = None
     if data is not None:
         card = read_card(path)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
-from headstart.cli import completion, running
+from headstart.cli import completion, registered, running
 from headstart.cli.lazy import single
 from headstart.errors import ConfigError, DataError, counted
 from headstart.inference.api import flag_of, item_of, options_of, refuse_context, results, task_named
@@ -127,6 +127,7 @@ def infer(
     text: Column = "text",
     context: Context = None,
     revision: Revision = None,
+    registry: registered.RegistryUri = None,
     quiet: running.Quiet = False,
     device: running.Device = "auto",
     precision: running.Precision = "auto",
@@ -143,7 +144,8 @@ def infer(
     note = (lambda line: None) if quiet else running.note
     items = _items(texts or [], file, text, context, needs_context=chosen.takes_context, note=note)
     running.use_threads(threads)
-    done = results(chosen, items, options, model=model, revision=revision, device=device, precision=precision)
+    place: dict[str, Any] = {"model": model, "revision": revision, "registry": registry}
+    done = results(chosen, items, options, **place, device=device, precision=precision)
     cut = _print(done)
     if cut:
         note(f"{counted(cut, 'text is', 'texts are')} longer than the model reads: see cut_tokens")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from headstart.cli import completion, running
+from headstart.cli import completion, registered, running
 from headstart.cli.lazy import single
 from headstart.cli.tables import line, show, table
 from headstart.errors import counted
@@ -66,6 +66,7 @@ def inspect(
     against: Against = None,
     max_length: MaxLength = None,
     revision: Revision = None,
+    registry: registered.RegistryUri = None,
     json_: running.AsJson = False,
 ) -> None:
     """Look into a model or encoder.
@@ -75,8 +76,9 @@ def inspect(
     sum of absolute changes and the relative norm |a - b| / |b| per layer and tensor.
     """
     from headstart.models.inspecting import find, pieces, tensors
+    from headstart.registry import place_of
 
-    found = find(running.place_of(model), revision)
+    found = find(place_of(model, registry=registry), revision)
     record: dict[str, Any] = found.about()
     if tokens is not None:
         made, limit = pieces(found, tokens, max_length)
@@ -89,7 +91,7 @@ def inspect(
     if against is not None:
         from headstart.models.movement import movement
 
-        moved = movement(found, find(running.place_of(against)))
+        moved = movement(found, find(place_of(against, registry=registry)))
         record["against"] = {"name": against, **_moved_json(moved)}
         shown.append(lambda: _show_movement(moved, model, against))
     if json_:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import io
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -185,6 +186,8 @@ def _prepare() -> None:
     # Threads that wait for each other by spinning without end make a busy machine 4 to 6 times slower; a short
     # spin costs nothing measurable on an idle one (docs/performance.md).
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    # Batch systems stop a command with SIGTERM: it ends as by Ctrl-C, and keeps what can be taken up again.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     if not sys.warnoptions:  # python -W shows them
         warnings.simplefilter("ignore")
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from headstart.cli import running
+from headstart.cli import registered, running
 from headstart.cli.lazy import single
 from headstart.errors import counted
 
@@ -59,6 +59,7 @@ def predict(
     rejected: Rejected = None,
     encoding: running.Encoding = None,
     separator: running.Separator = None,
+    registry: registered.RegistryUri = None,
     quiet: running.Quiet = False,
     device: running.Device = "auto",
     precision: running.Precision = "auto",
@@ -86,7 +87,7 @@ def predict(
     running.use_threads(threads or before.get("threads"))
     if precision == "auto":
         precision = before.get("precision") or precision
-    opened = load(model, device=device, precision=precision, engine=engine)
+    opened = load(model, device=device, precision=precision, engine=engine, registry=registry)
     try:
         with running.texts_done(quiet=quiet) as started:
             done = predict_file(

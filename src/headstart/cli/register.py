@@ -86,7 +86,10 @@ def register(
             show_evaluated(evaluated.record)
         version = opened.version(Reference(name, version.number))
     if not quiet:
-        running.note(f"{version} (challenger) in {opened.place}; next: headstart promote {name} {version.number}")
+        where = f" --registry {registry}" if registry else ""
+        running.note(
+            f"{version} (challenger) in {opened.place}; next: headstart promote {name} {version.number}{where}"
+        )
     if json_:
         typer.echo(json.dumps(registered.version_json(version), indent=2, ensure_ascii=False))
 

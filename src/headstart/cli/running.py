@@ -75,13 +75,6 @@ def use_threads(count: int | None) -> None:
         torch.set_num_threads(count)
 
 
-def place_of(model: str) -> str:
-    """Return the folder of a registered model; any other name as it is."""
-    from headstart.registry import is_registered, resolve
-
-    return str(resolve(model)) if is_registered(model) else model
-
-
 def note(message: str) -> None:
     """Print a line to stderr, as it is."""
     typer.echo(plain(message), err=True)

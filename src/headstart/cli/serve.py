@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 from typing import Annotated, Any
 
 import typer
 
-from headstart.cli import running
+from headstart.cli import registered, running
 from headstart.cli.lazy import single
 from headstart.records import cores
 from headstart.serving.settings import ServingSettings, read_token
@@ -63,6 +64,7 @@ def serve(
     max_batch: Annotated[int, _option("max_batch", "N")] = _FIELDS["max_batch"].default,
     log_texts: Annotated[bool, typer.Option("--log-texts", help=_FIELDS["log_texts"].description)] = False,
     poll_seconds: Annotated[float, _option("poll_seconds", "SECONDS", "Address")] = _FIELDS["poll_seconds"].default,
+    registry: registered.RegistryUri = None,
     workers: Annotated[int | None, _option("workers", "N", "Machine")] = None,
     quiet: running.Quiet = False,
     device: running.Device = "auto",
@@ -78,6 +80,7 @@ def serve(
     """
     from headstart.serving.starting import import_ahead, without_collecting
 
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # until the server has a way of its own to stop
     if workers != 1 and device in ("auto", "cpu") and (threads or cores()) > 1:
         import_ahead()
     with without_collecting():
@@ -90,7 +93,7 @@ def serve(
         "poll_seconds": poll_seconds, "workers": workers,
     }  # fmt: skip
     settings = settings_of(given, token_file)
-    entries = wanted(models or (), name or ())
+    entries = wanted(models or (), name or (), registry=registry)
     running.use_threads(threads)
     told = (lambda line: None) if quiet else running.note
     server.serve(entries, settings, device=device, precision=precision, engine=engine, told=told)

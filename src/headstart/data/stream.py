@@ -15,7 +15,7 @@ from headstart.data.read import read_table
 from headstart.data.row_stream import BadRow, DelimitedRows, Row, json_rows
 from headstart.data.table import Table
 from headstart.data.textfile import TextStream, open_text
-from headstart.errors import DataError
+from headstart.errors import DataError, NoRowsError, counted
 
 DELIMITED = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 JSON_LINES = (".jsonl", ".ndjson", ".json")
@@ -23,6 +23,7 @@ PARQUET = (".parquet", ".pq")
 STANDARD = "-"
 _PEEKED_ROWS = 1000
 _PARQUET_ROWS = 1024
+_NAMED_FILES = 5
 
 
 @dataclass(frozen=True)
@@ -150,7 +151,7 @@ def _peeked(rows: Iterator[Row | BadRow], count: int) -> tuple[list[Row | BadRow
 def _some(rows: Iterator[Row | BadRow], name: str) -> Iterator[Row | BadRow]:
     first, rows = _peeked(rows, 1)
     if not first:
-        raise DataError(f"{name} has a header but no rows: add a row per text")
+        raise NoRowsError(f"{name} has a header but no rows: add a row per text")
     return rows
 
 
@@ -168,7 +169,7 @@ def _parquet(path: Path) -> RowStream:
     if twice:
         raise DataError(f"{path.name} has two columns of one name: {', '.join(twice)}; rename one")
     if not names or not file.metadata.num_rows:
-        raise DataError(f"{path.name} has no rows")
+        raise NoRowsError(f"{path.name} has no rows")
 
     def rows() -> Iterator[Row | BadRow]:
         number = 0
@@ -210,25 +211,40 @@ def _folder(path: Path, encoding: str | None, separator: str | None) -> RowStrea
     files = [path / p for p in sorted(inside) if not any(part.startswith((".", "_")) for part in p.parts)]
     if not files:
         raise DataError(f"{path} is a folder without a file to read; known: {', '.join(known)}")
-    opened = [_opener(file, encoding, separator) for file in files]
-    first = opened[0]()
-    total = first.total
-    for opener in opened[1:]:
-        other = opener()
-        other.close()
-        _check_fits(first, other, path)
-        total = None if total is None or other.total is None else total + other.total
+    openers: list[Callable[[], RowStream]] = []
+    first: RowStream | None = None
+    total: int | None = 0
+    empty: list[str] = []
+    for file in files:
+        opener = _opener(file, encoding, separator)
+        try:
+            found = opener()
+        except NoRowsError:  # writers of many parts leave such ones
+            empty.append(file.name)
+            continue
+        openers.append(opener)
+        total = None if total is None or found.total is None else total + found.total
+        if first is None:
+            first = found
+        else:
+            found.close()
+            _check_fits(first, found, path)
+    if first is None:
+        raise NoRowsError(f"none of the {counted(len(files), 'file', 'files')} in {path} has rows")
+    chained = first
 
     def rows() -> Iterator[Row | BadRow]:
-        yield from first.rows
-        for opener in opened[1:]:
+        yield from chained.rows
+        for opener in openers[1:]:
             following = opener()
-            first.handles.extend(following.handles)
+            chained.handles.extend(following.handles)
             yield from following.rows
             following.close()
 
-    notes = (f"{path.name}: {len(files):,} files", *first.notes)
-    return replace(first, name=path.name, rows=rows(), notes=notes, files=tuple(files), total=total)
+    notes = [f"{path.name}: {len(files):,} files", *first.notes]
+    if empty:
+        notes.append(f"{counted(len(empty), 'file has', 'files have')} no rows: {', '.join(empty[:_NAMED_FILES])}")
+    return replace(first, name=path.name, rows=rows(), notes=tuple(notes), files=tuple(files), total=total)
 
 
 def _opener(file: Path, encoding: str | None, separator: str | None) -> Callable[[], RowStream]:

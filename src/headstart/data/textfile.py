@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
-from headstart.errors import DataError, counted, did_you_mean
+from headstart.errors import DataError, NoRowsError, counted, did_you_mean
 
 _SNIFFED_BYTES = 4 << 20
 
@@ -81,7 +81,7 @@ def open_text(raw: BinaryIO, name: str, *, encoding: str | None, newline: str) -
     """
     head = raw.read(_SNIFFED_BYTES)
     if not head:
-        raise DataError(f"{name} is empty (0 bytes): it needs column names and at least one row")
+        raise NoRowsError(f"{name} is empty (0 bytes): it needs column names and at least one row")
     _refuse_other_formats(head, name)
     cut = len(head) == _SNIFFED_BYTES
     chosen, found = _chosen_encoding(head, name, encoding)
@@ -167,8 +167,8 @@ def _refuse_other_formats(raw: bytes, name: str) -> None:
             raise DataError(f"{name} is {what}, not text: {remedy}")
 
 
-def _empty(name: str) -> DataError:
-    return DataError(f"{name} is empty: it needs a header row and at least one row of data")
+def _empty(name: str) -> NoRowsError:
+    return NoRowsError(f"{name} is empty: it needs a header row and at least one row of data")
 
 
 def _unknown_encoding(encoding: str) -> DataError:

@@ -25,6 +25,7 @@ from headstart.models.cache import cache_limit, drop_damaged, evict, touch
 from headstart.models.encoders import Encoder, find_encoder
 from headstart.models.runtime import Runtime, choose_runtime
 from headstart.records import cores
+from headstart.registry import place_of
 from headstart.report.words import count
 from headstart.strategies import table
 
@@ -76,7 +77,7 @@ def adapt(
     if finished_by_other(folder):
         raise StorageError(f"{folder} is not empty and is no adapted encoder; choose another with --out, or empty it")
     texts = _texts(data, text=text, encoding=encoding, separator=separator, reporter=reporter)
-    found = find_encoder(encoder, revision)
+    found = find_encoder(place_of(encoder), revision)
     count_threads = threads or cores()
     with use_threads(count_threads):
         return run_adaptation(

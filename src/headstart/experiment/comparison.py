@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -193,8 +193,9 @@ def stage_gains(
     """Return what each stage of each strategy changed: the strategy with it minus the same without, on the holdout.
 
     ``gradual`` is set beside ``full`` and ``contrastive`` beside ``linear-probe``, which they are but for what their
-    names say. Where both are in the comparison and were fitted: ``strategy``, ``stage``, ``without``, and ``value``,
-    ``low``, ``high`` of the paired difference in the metric.
+    names say. Each has ``strategy``, ``stage``, ``without``, and ``value``, ``low``, ``high`` of the paired difference
+    in the metric; where the one without is not in the comparison or was not fitted these are None, and ``reason`` says
+    so.
     """
     fitted = {row["name"] for row in rows if row["status"] == "ok"}
 
@@ -204,8 +205,12 @@ def stage_gains(
     found = []
     for name in (row["name"] for row in rows if row["name"] in fitted):
         for stage, without in table.counterparts(name):
+            gain: Mapping[str, Any] = dict.fromkeys(("value", "low", "high"))
             if without in fitted:
                 one, other = probabilities(name), probabilities(without)
                 gain = paired_difference(metric, splits.holdout.y, one, other, seed=seed)
-                found.append({"strategy": name, "stage": stage, "without": without, **gain})
+            else:
+                there = any(row["name"] == without for row in rows)
+                gain = {**gain, "reason": f"'{without}' {'was not fitted' if there else 'is not in the comparison'}"}
+            found.append({"strategy": name, "stage": stage, "without": without, **gain})
     return found

@@ -25,6 +25,7 @@ from headstart.models.cache import cache_folder
 from headstart.models.classifier import Probabilities
 from headstart.models.encoders import Encoder, find_encoder
 from headstart.models.text_features import as_texts, measured_runtime, remember_columns, text_settings, text_tags
+from headstart.registry import place_of
 from headstart.strategies import table
 from headstart.strategies.task import SourceModel, Task
 
@@ -224,7 +225,7 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):
         if plan.from_source and source is not None:
             encoder = source.encoder
         elif plan.strategy.needs_encoder:
-            encoder = find_encoder(str(self.encoder), self.revision)
+            encoder = find_encoder(place_of(str(self.encoder)), self.revision)
         wanted = self.class_weights
         weights = {str(k): v for k, v in wanted.items()} if isinstance(wanted, Mapping) else wanted or "none"
         involved = [e for e in (encoder, None if source is None else source.encoder) if e is not None]

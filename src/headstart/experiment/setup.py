@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 
+from headstart.adaptation.seen import count_seen, read_seen
 from headstart.data.examples import Examples, Splits
 from headstart.data.labels import Labels
 from headstart.data.load import Loaded, check_source, load_data
@@ -28,6 +29,7 @@ from headstart.models.loading import load_tokenizer
 from headstart.models.runtime import Runtime, choose_runtime
 from headstart.models.text_features import text_settings
 from headstart.records import cores
+from headstart.registry import place_of
 from headstart.strategies.task import SourceModel
 
 _SAMPLED_TEXTS = 2000
@@ -65,6 +67,17 @@ class Setup:
     def splits(self) -> Splits:
         """Train, validation and holdout."""
         return self.loaded.splits
+
+    def texts_seen(self) -> dict[str, int] | None:
+        """Return on how many texts the encoder was adapted, and how many of the validation and holdout were among them.
+
+        None where the encoder says nothing of it. What ``adapt+`` of this comparison learns from is told elsewhere.
+        """
+        seen = None if self.encoder is None else read_seen(self.encoder.folder)
+        if seen is None:
+            return None
+        parts = {"validation": self.splits.validation, "holdout": self.splits.holdout}
+        return {"texts": len(seen), **{name: count_seen(part, seen) for name, part in parts.items()}}
 
     def deciding(self) -> dict[str, Any]:
         """Return everything that results depend on, as JSON."""
@@ -120,7 +133,7 @@ def set_up(
 def _encoder(config: ExperimentConfig) -> Encoder | None:
     if config.encoder is None or config.is_gru:
         return None
-    encoder = find_encoder(config.encoder, config.revision)
+    encoder = find_encoder(place_of(config.encoder), config.revision)
     check_loadable(encoder)
     return encoder
 
@@ -201,6 +214,13 @@ def _tell(setup: Setup, reporter: Reporter) -> None:
         f"{counted(len(splits.train), 'text', 'texts')} to train on, {len(splits.validation)} to choose with, "
         f"{len(splits.holdout)} held out{pool}; labels: {', '.join(splits.labels.names)}"
     )
+    seen = setup.texts_seen()
+    if seen is not None and (seen["validation"] or seen["holdout"]):
+        reporter.warn(
+            f"the encoder was adapted on texts that judge here: {seen['holdout']:,} of {len(splits.holdout):,} held "
+            f"out, {seen['validation']:,} of {len(splits.validation):,} to choose with; scores are as with "
+            "--transductive"
+        )
     if setup.class_weights is not None:
         reporter.warn("classes are weighted: predicted probabilities shift towards the heavier classes")
     rates = ", ".join(f"{name} {rate:.0f}" for name, rate in setup.runtime.product_rates.items())

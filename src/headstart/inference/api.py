@@ -24,6 +24,7 @@ def infer(
     revision: str | None = None,
     device: str = "auto",
     precision: str = "auto",
+    registry: str | None = None,
     **options: Any,
 ) -> list[Result]:
     """Run a task of a pretrained model on texts.
@@ -38,6 +39,7 @@ def infer(
         revision: branch, tag or commit, for a hub name.
         device: ``auto`` or a torch device name.
         precision: ``auto`` (measured; float32 for tasks that write text), ``float32`` or ``bfloat16``.
+        registry: address of the model registry; by default as of `headstart.load`.
         options: the task's own, e.g. ``labels=["price", "staff"]`` for ``zero-shot``.
 
     Returns:
@@ -66,7 +68,8 @@ def infer(
     chosen = task_named(task)
     values = options_of(chosen, options)
     refuse_context(chosen, context)
-    return list(results(chosen, items, values, model=model, revision=revision, device=device, precision=precision))
+    where: dict[str, Any] = {"model": model, "revision": revision, "registry": registry}
+    return list(results(chosen, items, values, **where, device=device, precision=precision))
 
 
 def item_of(text: str, row: int, context: str | None = None) -> Item:
@@ -83,6 +86,7 @@ def results(
     revision: str | None = None,
     device: str = "auto",
     precision: str = "auto",
+    registry: str | None = None,
 ) -> Iterator[Result]:
     """Open the model, then yield one result per item, in order, as they come.
 
@@ -93,9 +97,9 @@ def results(
     """
     from headstart.inference.opening import Place
     from headstart.models.runtime import choose_runtime
-    from headstart.registry import is_registered, resolve
+    from headstart.registry import place_of
 
-    place = str(resolve(model)) if is_registered(model) else model
+    place = place_of(model, registry=registry)
     runtime = choose_runtime(device, "float32" if task.writes and precision == "auto" else precision)
     answer = task.open(Place(place, task.kind, task.name, revision, runtime), options)
     waiting = iter(items)

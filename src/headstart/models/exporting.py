@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import shutil
 import statistics
 import time
@@ -20,7 +19,7 @@ from headstart.models.classifier import Classifier
 from headstart.models.folder import Model
 from headstart.models.identity import runtime_of
 from headstart.models.onnx_classifier import GRAPH, OnnxClassifier
-from headstart.models.onnx_graph import EXPORTERS, fused, graph_module, import_onnx, quantized, write_graph
+from headstart.models.onnx_graph import EXPORTERS, graph_module, import_onnx, quantized, write_graph
 from headstart.models.predicting import weights_fingerprint
 from headstart.models.runtime import Runtime
 from headstart.records import hardware, versions, whole_folder, write_json
@@ -136,24 +135,16 @@ def _float_graph(model: Model, texts: Examples, folder: Path) -> dict[str, Any]:
     expected = model.classifier.predict_proba(few)
     faults = []
     for exporter in EXPORTERS:
-        raw, joined = folder / f"{exporter}.onnx", folder / f"{exporter}-fused.onnx"
+        graph = folder / GRAPH
         try:
-            write_graph(module, model.classifier, raw, exporter=exporter)
+            write_graph(module, model.classifier, graph, exporter=exporter)
+            difference = _difference(_opened(model, graph), few, expected)
         except ModelError as problem:
             faults.append(str(problem))
             continue
-        graphs = [joined] if fused(raw, joined) else []
-        for graph in (*graphs, raw):
-            try:
-                difference = _difference(_opened(model, graph), few, expected)
-            except ModelError as problem:
-                faults.append(str(problem))
-                continue
-            if difference <= _SAME_PROBABILITIES:
-                shutil.copyfile(graph, folder / GRAPH)
-                found = {"exporter": exporter, "fused": graph == joined, "texts_compared": len(few)}
-                return {**found, "largest_difference": difference}
-            faults.append(f"the graph of '{exporter}' differs from torch by {difference:.2g} in probability")
+        if difference <= _SAME_PROBABILITIES:
+            return {"exporter": exporter, "texts_compared": len(few), "largest_difference": difference}
+        faults.append(f"the graph of '{exporter}' differs from torch by {difference:.2g} in probability")
     raise ModelError("the model cannot be exported: " + "; ".join(faults))
 
 
@@ -172,16 +163,14 @@ def _difference(one: Classifier, examples: Examples, expected: Any) -> float:
 
 
 def _quantize(model: Model, texts: Examples, folder: Path, source: Path, *, force: bool) -> dict[str, Any]:
-    """Put the best int8 graph in the float one's place: fused before or not, narrowing products in int8 or float32."""
+    """Put the better int8 graph in the float one's place: narrowing products in int8, or in float32."""
     few = texts.take(np.arange(min(len(texts), _CALIBRATED)))
     expected = model.classifier.predict_proba(few)
-    bases = [p for p in sorted(folder.glob("*.onnx")) if p.name != GRAPH]
     tried: list[dict[str, Any]] = []
-    for base, narrowing in itertools.product(bases, (True, False)):
-        name = base.stem if narrowing else f"{base.stem}-wide"
+    for name, narrowing in (("all", True), ("wide", False)):
         graph = folder / f"{name}-int8.onnx"
         try:
-            quantized(base, graph, narrowing=narrowing)
+            quantized(folder / GRAPH, graph, narrowing=narrowing)
             one = _opened(model, graph)
             difference = _difference(one, few, expected)
         except Exception as problem:  # the quantizer knows not every graph, and its errors have no common base
@@ -309,5 +298,7 @@ def _write_folder(model: Model, folder: Path, report: dict[str, Any]) -> None:
     holder.tokenizer.model_max_length = holder.text.max_length
     holder.tokenizer.save_pretrained(str(folder))
     card = {**model.card, "kind": OnnxClassifier.kind, "about": {"graph": GRAPH, "precision": report["precision"]}}
+    if report["precision"] != "float32":
+        card.pop("metrics", None)  # they were measured with other weights; what these score is in the report
     write_json(folder / model_folder.CARD, card)
     write_json(folder / REPORT, report)

@@ -199,9 +199,11 @@ def rollback(registry: Registry, name: str) -> tuple[Version, Version]:
     if champion is None:
         raise ModelError(f"'{name}' has no champion; `headstart promote {name} VERSION` makes one")
     there = {version.number for version in registry.versions(name)}
-    before = [n for n in registry.history(name, _HISTORY_TAG) if n in there and n != champion.number]
+    before = [n for n in registry.history(name, _HISTORY_TAG) if n in there]
+    while before and before[-1] == champion.number:
+        before.pop()
     if not before:
-        raise ModelError(f"{champion} is the only champion that '{name}' has had; promote another version instead")
+        raise ModelError(f"there was no champion of '{name}' before {champion}; promote another version instead")
     registry.point(name, CHAMPION, before[-1])
     registry.set_history(name, _HISTORY_TAG, before)
     return registry.version(Reference(name, before[-1])), champion
@@ -212,16 +214,15 @@ def _champion(registry: Registry, name: str) -> Version | None:
 
 
 def _crown(registry: Registry, version: Version, champion: Version | None) -> None:
-    """Move the alias, and keep who was champion: the last of the history is the one now.
+    """Move the alias, and keep who was champion, in turn: the last of the history is the one now.
 
-    Whoever was champion before is the last of the history, also where the alias was moved past it.
+    Whoever was champion before is the last but one, also where the alias was moved past the history.
     """
     name = version.name
     before = registry.history(name, _HISTORY_TAG)
-    if champion is not None:
-        before = [*(n for n in before if n != champion.number), champion.number]
+    if champion is not None and before[-1:] != [champion.number]:
+        before.append(champion.number)
     registry.point(name, CHAMPION, version.number)
     if CHALLENGER in version.aliases:
         registry.point(name, CHALLENGER, None)
-    kept = [n for n in before if n != version.number][-_LONGEST_HISTORY:]
-    registry.set_history(name, _HISTORY_TAG, [*kept, version.number])
+    registry.set_history(name, _HISTORY_TAG, [*before[-_LONGEST_HISTORY:], version.number])

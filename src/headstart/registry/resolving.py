@@ -42,6 +42,19 @@ def resolve(model: str | Path, *, registry: str | None = None) -> Path:
     return folder_inside(opened.files(opened.version(reference)))
 
 
+def place_of(model: str, *, registry: str | None = None) -> str:
+    """Return the folder of a registered model; any other name as it is, for it may be a hub name.
+
+    Args:
+        model: a name as in `resolve`, or a folder, hub name or catalog name.
+        registry: address of the registry.
+
+    Raises:
+        HeadstartError: as in `resolve`.
+    """
+    return str(resolve(model, registry=registry)) if is_registered(model) else model
+
+
 def current_version(model: str, *, registry: str | None = None) -> int:
     """Return the number of the version that ``models:/NAME@ALIAS`` points to now.
 

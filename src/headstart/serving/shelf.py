@@ -57,24 +57,27 @@ class RegisteredPlace:
 
     Attributes:
         reference: as the user named it.
+        registry: address of the registry; see `headstart.registry.names.store_uris`.
     """
 
     reference: Reference
+    registry: str | None = None
 
     def version(self) -> str:
         """Return the number of the version that is meant now, by one request to the registry."""
-        return str(current_version(str(self.reference)))
+        return str(current_version(str(self.reference), registry=self.registry))
 
     def folder(self, version: str) -> Path:
         """Return the folder of a version, fetched where it lies on a server."""
-        return resolve(str(Reference(self.reference.name, int(version))))
+        return resolve(str(Reference(self.reference.name, int(version))), registry=self.registry)
 
 
-def find(model: str) -> tuple[str | None, Place, str | None]:
+def find(model: str, *, registry: str | None = None) -> tuple[str | None, Place, str | None]:
     """Return what a model is called where it lies, its place, and the alias by which it is followed.
 
     Args:
         model: a folder, which has no name of its own, or ``models:/NAME@ALIAS``, ``/VERSION`` or ``/latest``.
+        registry: address of the registry.
 
     Raises:
         ConfigError: it begins with ``models:/`` and is none of these.
@@ -83,7 +86,7 @@ def find(model: str) -> tuple[str | None, Place, str | None]:
         return None, FolderPlace(Path(model), "1"), None
     reference = parse(model)
     moving = None if reference.version is not None else reference.alias or LATEST
-    return reference.name, RegisteredPlace(reference), moving
+    return reference.name, RegisteredPlace(reference, registry), moving
 
 
 @dataclass(frozen=True)
@@ -181,12 +184,13 @@ class Shelf:
         self._served = tuple(new if s is old else s for s in self._served)
 
 
-def wanted(models: Sequence[str], named: Sequence[str]) -> list[Wanted]:
+def wanted(models: Sequence[str], named: Sequence[str], *, registry: str | None = None) -> list[Wanted]:
     """Return what is to be served; models of one name without versions of their own are numbered from 1.
 
     Args:
         models: folders or ``models:/NAME@alias``.
         named: the same as ``NAME=MODEL``.
+        registry: address of the registry where ``models:/`` names are looked up.
 
     Raises:
         ConfigError: none is given, a name is empty, or a name and version are given twice.
@@ -201,7 +205,7 @@ def wanted(models: Sequence[str], named: Sequence[str]) -> list[Wanted]:
         raise ConfigError("no model is given: name a model folder, e.g. headstart serve runs/reviews/best")
     found = []
     for chosen, model in given:
-        own, place, alias = find(model)
+        own, place, alias = find(model, registry=registry)
         found.append(Wanted(chosen or own or name_of(Path(model)), place, alias))
     entries = _numbered(found)
     _check_once(entries)

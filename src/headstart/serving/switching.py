@@ -40,7 +40,8 @@ class Follower:
     """Keeps one alias served: looks it up, opens what it points to now, and exchanges the two in one moment.
 
     Requests that came before the exchange are answered by the model they came for; it is dropped with the last of
-    them. A version that cannot be opened is told once and tried again a minute later; the last good one stays.
+    them. A version that cannot be opened is told and tried again a minute later; an alias that cannot be looked up (it
+    was taken away, say) is told once. The last good version stays.
 
     Args:
         wanted: what is followed.
@@ -79,6 +80,8 @@ class Follower:
         version = ""
         try:
             version = await asyncio.to_thread(self.wanted.place.version)
+            if self._failed is not None and not self._failed[0]:
+                self._failed = None  # it can be looked up again
             if version == self.served.version or self._failed_lately(version):
                 return False
             began = self._clock()
@@ -97,11 +100,10 @@ class Follower:
         return (served.name, served.alias) == (self.wanted.name, self.wanted.alias)
 
     def _failed_lately(self, version: str) -> bool:
-        return (
-            self._failed is not None
-            and self._failed[0] == version
-            and (self._clock() - self._failed[1] < _AGAIN_SECONDS)
-        )
+        """Whether a version, or looking one up (an empty version), has failed and is not to be told again yet."""
+        if self._failed is None or self._failed[0] != version:
+            return False
+        return not version or self._clock() - self._failed[1] < _AGAIN_SECONDS
 
     def _about(self, event: str, version: str, **more: Any) -> None:
         self._tell(event, model=self.wanted.name, alias=self.wanted.alias, version=version, **more)
