@@ -8,6 +8,7 @@ import json
 import os
 import shlex
 import shutil
+import statistics
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -134,6 +135,23 @@ def value(comparison: Comparison, strategy: str, metric: str) -> float | None:
 def at_least(claim: str, got: float | None, bound: float, *, none: str = "not fitted") -> Claim:
     """Return the claim that ``got`` is at least ``bound``; ``none`` says why there is nothing to compare."""
     return Claim(claim, f">= {bound:.4g}", none if got is None else said(got), got is not None and got >= bound)
+
+
+def ratio_at_least(claim: str, ratios: Sequence[float], bound: float, *, none: str = "not measured") -> Claim:
+    """Return the claim that the median of ratios is at least ``bound``; what was got tells the others too."""
+    met = bool(ratios) and statistics.median(ratios) >= bound
+    return Claim(claim, f">= {bound:.4g}", spread(ratios) if ratios else none, met)
+
+
+def ratio_at_most(claim: str, ratios: Sequence[float], bound: float) -> Claim:
+    """Return the claim that the median of ratios is at most ``bound``; what was got tells the others too."""
+    return Claim(claim, f"<= {bound:.4g}", spread(ratios), statistics.median(ratios) <= bound)
+
+
+def spread(ratios: Sequence[float]) -> str:
+    """Return median, smallest and largest: ``5.61 (5.40 to 5.93)``; one alone stands alone."""
+    middle = f"{statistics.median(ratios):.3g}"
+    return middle if len(ratios) == 1 else f"{middle} ({min(ratios):.3g} to {max(ratios):.3g})"
 
 
 def above(claim: str, got: float | None, other: float | None) -> Claim:

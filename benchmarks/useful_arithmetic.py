@@ -19,9 +19,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from common import Claim, at_least, finish, new_parser, shared_data, shared_encoder
+from common import EXAMPLES, Claim, at_least, finish, new_parser, shared_data, shared_encoder
 from headstart.data.examples import Examples
 from headstart.data.labels import Labels
+from headstart.experiment.config import read_yaml
 from headstart.models.batching import TextSettings, step_pieces, tokenize, training_batches
 from headstart.models.encoders import find_encoder
 from headstart.models.loading import load_tokenizer
@@ -113,15 +114,26 @@ def matrix_parameters(classifier: NetworkClassifier) -> int:
 
 
 def padding_of_sets() -> dict[str, float]:
-    """Return the padding of each shared set: 480 of its texts (600 labels), in steps of 16 as `full` has by default."""
+    """Return the padding of each shared set: 480 of its texts (600 labels), in steps of 16 as `full` has by default.
+
+    And of the whole SST-2 in the steps of its example.
+    """
     tokenizers = {folder: load_tokenizer(folder) for folder in (find_encoder("minilm").folder, shared_encoder())}
     minilm, portuguese = tokenizers.values()
     found = {}
     for file in sorted(shared_data("sst2_train.parquet").parent.glob("*.parquet")):
-        texts_of_set = pd.read_parquet(file)["text"].sample(_TEXTS_OF_A_SET, random_state=0).tolist()
+        texts_of_set = pd.read_parquet(file)["text"]
         tokenizer = portuguese if file.stem == "reviews_pt" else minilm
-        tokens = tokenize(tokenizer, Examples.of(texts_of_set), TextSettings(LENGTH))
-        found[file.stem] = round(padding(tokens.lengths, TrainingConfig().batch_size), 4)
+
+        def of(chosen: pd.Series, batch_size: int, tokenizer: Any = tokenizer) -> float:
+            tokens = tokenize(tokenizer, Examples.of(chosen.tolist()), TextSettings(LENGTH))
+            return round(padding(tokens.lengths, batch_size), 4)
+
+        found[file.stem] = of(texts_of_set.sample(_TEXTS_OF_A_SET, random_state=0), TrainingConfig().batch_size)
+        if file.stem == "sst2_train":
+            found["sst2_train, whole"] = of(
+                texts_of_set, read_yaml(EXAMPLES / "sst2.yaml")["settings"]["full"]["batch_size"]
+            )
     return found
 
 

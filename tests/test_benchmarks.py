@@ -146,7 +146,7 @@ def test_race_against_setfit_takes_the_median() -> None:
         return [{"seconds": s, "accuracy": accuracy} for s in seconds]
 
     found = setfit_race.summary({"ours": runs([10, 5, 10], 0.9), "same_pairs": runs([20, 20, 35], 0.92)})
-    assert (found["ratios"], found["ratio"]) == ({"same_pairs": [2.0, 4.0, 3.5]}, {"same_pairs": 3.5})
+    assert found["ratios"] == {"same_pairs": [2.0, 4.0, 3.5]}
     claims = setfit_race.claims_of(found)
     assert [c.met for c in claims] == [True, False, *[False] * 4]
     assert {c.got for c in claims[2:]} == {"not installed"}
@@ -214,14 +214,19 @@ def test_encoder_passes_are_counted(tiny_encoder: Path) -> None:
         body(torch.ones(3, 5, dtype=torch.long))
     body(torch.ones(2, 5, dtype=torch.long))
     assert seen == [3]
-    figures = {"passes": {"first": 1.01, "second": 0.0}, "partial_over_full": 0.3}
+    figures = {"passes": {"first": 1.01, "second": 0.0}, "partial_over_full": [0.3, 0.5, 0.2]}
     assert all(c.met for c in frozen_once.claims_of(figures))
     figures["passes"]["second"] = 0.01
     assert [c.met for c in frozen_once.claims_of(figures)] == [True, False, True]
 
 
 def test_demo_and_growth_claims(tmp_path: Path) -> None:
-    assert [c.met for c in demo_sum.claims_of({"ratio": 0.55, "seconds": 300.0})] == [True, False, True]
+    rounds = [{"ratio": ratio, "seconds": seconds} for ratio, seconds in ((0.55, 300.0), (0.7, 200.0), (0.5, 390.0))]
+    assert [(c.got, c.met) for c in demo_sum.claims_of(rounds)] == [
+        ("0.55 (0.5 to 0.7)", True),
+        ("300 (200 to 390)", False),
+        ("300 (200 to 390)", True),
+    ]
     rows = [
         {"of": "texts", "times": t, "seconds_fit": 2.0 * t, "peak_memory_bytes": 10**9} for t in cost_growth.TEXTS
     ] + [{"of": "length", "times": t, "seconds_fit": 3.0 * t, "peak_memory_bytes": 10**9} for t in cost_growth.LENGTHS]
@@ -304,7 +309,11 @@ def test_claims_of_mlflow_versions_ask_for_every_version_door_and_kind() -> None
 def test_ratios_are_within_rounds() -> None:
     ours, theirs = ([{"texts_per_second": rate} for rate in rates] for rates in ((10.0, 30.0, 8.0), (2.0, 10.0, 2.0)))
     found = predict_race.ratios_of(ours, theirs)
-    assert predict_race.spread(found) == "4.00 (3.00 to 5.00)"
+    assert found == [5.0, 3.0, 4.0]
+    assert common.spread(found) == "4 (3 to 5)"
+    assert common.ratio_at_least("x", found, 4.0).met
+    assert not common.ratio_at_least("x", [], 4.0).met
+    assert not common.ratio_at_most("x", found, 3.9).met
 
 
 def test_memory_of_a_program_is_its_own(tmp_path: Path) -> None:
@@ -490,3 +499,10 @@ def test_the_race_counts_seconds_to_the_end_of_the_epoch_that_reaches_the_goal()
     run = {"seconds": [10.0, 20.0, 30.0], "losses": [3.0, 2.5, 2.4]}
     assert adapt_race.seconds_to(run, 2.5) == 20.0
     assert adapt_race.seconds_to(run, 2.0) is None
+
+    def one(times: float | None, end: float, theirs: float = 2.4) -> dict[str, Any]:
+        return {"times": times, "ours": {"start": 3.0, "losses": [2.9, end]}, "trainer": {"losses": [2.9, theirs]}}
+
+    assert [c.met for c in adapt_race.claims_of([one(3.0, 2.4), one(4.1, 2.3), one(5.0, 2.4)])] == [True] * 3
+    assert [c.met for c in adapt_race.claims_of([one(3.9, 2.4), one(3.0, 2.4), one(5.0, 2.43)])] == [False, True, False]
+    assert [c.met for c in adapt_race.claims_of([one(5.0, 2.4), one(None, 3.1)])] == [False, False, False]

@@ -264,6 +264,10 @@ def test_states_that_do_not_fit_are_not_kept(
     fitted = fit_strategy("partial", tiny_task(encoder=tiny_encoder, cache=tmp_path), epochs=2)
     assert len(fitted.epochs) == 2
     assert cache.entries(tmp_path) == []
+    assert "the cache may hold 1e-06 GB (HEADSTART_CACHE_SIZE)" in fitted.notes["frozen_layers"]
+    monkeypatch.delenv("HEADSTART_CACHE_SIZE")
+    again = fit_strategy("partial", tiny_task(encoder=tiny_encoder, cache=tmp_path), epochs=2)
+    assert "frozen_layers" not in again.notes
 
 
 def test_texts_of_other_weights_lengths_and_depths_are_kept_apart(tiny_encoder: Path, tmp_path: Path) -> None:

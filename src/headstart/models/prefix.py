@@ -127,8 +127,12 @@ class Prefix:
 
     def fits(self, *texts: Tokens) -> bool:
         """Whether the states of all these texts are within the size that the cache may have."""
+        return self.size_of(*texts) <= cache_limit()
+
+    def size_of(self, *texts: Tokens) -> int:
+        """Return the bytes that the states of all these texts take."""
         count = sum(int(tokens.lengths.sum()) for tokens in texts)
-        return count * self.store.width * np.dtype(self._type).itemsize <= cache_limit()
+        return count * self.store.width * np.dtype(self._type).itemsize
 
     def with_states(self, tokens: Tokens, keys: Sequence[bytes], advance: Advance | None = None) -> Tokens:
         """Return N tokenized texts with their states; what is not stored is computed.

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from headstart.models.cache import cache_limit
 from headstart.models.network import NetworkClassifier
 from headstart.models.prefix import Prefix, frozen_depth
 from headstart.training.data import Data
@@ -19,10 +20,14 @@ class FrozenStart:
         classifier: the network; while layers are frozen they must have the weights that ``key`` stands for.
         key: fingerprint of the weights that training starts from.
         cache: folder for states; None keeps them in memory.
+
+    Attributes:
+        whole: why frozen layers were computed in every epoch all the same, or empty.
     """
 
     def __init__(self, classifier: NetworkClassifier, *, key: str, cache: Path | None) -> None:
         self.classifier, self.key, self.cache = classifier, key, cache
+        self.whole = ""
         self._depth = 0
         self._prefix: Prefix | None = None
 
@@ -57,7 +62,16 @@ class FrozenStart:
 
     def _usable(self, prefix: Prefix, data: Data, validation: Data | None) -> Prefix | None:
         texts = [data.tokens] if validation is None else [data.tokens, validation.tokens]
-        return prefix if prefix.fits(*texts) and prefix.holds(data.tokens, data.keys) else None
+        if not prefix.fits(*texts):
+            self.whole = (
+                f"computed in every epoch: what they give for these texts takes {prefix.size_of(*texts) / 1e9:.3g} GB, "
+                f"and the cache may hold {cache_limit() / 1e9:.3g} GB (HEADSTART_CACHE_SIZE)"
+            )
+            return None
+        if not prefix.holds(data.tokens, data.keys):
+            self.whole = "computed in every epoch: this architecture gives other answers when they are left out"
+            return None
+        return prefix
 
 
 def _with_states(prefix: Prefix, data: Data) -> Data:
