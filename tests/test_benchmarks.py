@@ -290,6 +290,26 @@ def test_claims_of_int8_and_of_killed_labeling(tmp_path: Path) -> None:
     assert not predict_killed.same(tmp_path / "one", tmp_path / "other")
 
 
+@pytest.mark.parametrize("moments", [[0.02, 0.02], [0.02, 0.02, 30.0]])
+def test_labeling_is_killed_until_it_is_done(moments: list[float], tmp_path: Path) -> None:
+    """A command that hangs twice after it began, and is done at the third time."""
+    code = """
+import pathlib, sys, time
+out = pathlib.Path(sys.argv[1])
+journal = out.with_name(f".{out.name}.journal")
+began = journal.read_text().count("x") if journal.exists() else 0
+journal.write_text("x" * (began + 1))
+time.sleep(60 * (began < 2))
+journal.unlink()
+out.write_text("whole")
+sys.exit(3)
+"""
+    out = tmp_path / "out.csv"
+    kills = predict_killed.run_killed([sys.executable, "-c", code, str(out)], moments, out)
+    assert [(kill.seconds, kill.named) for kill in kills] == [(0.02, None)] * 2
+    assert out.read_text() == "whole"
+
+
 def test_claims_of_mlflow_versions_ask_for_every_version_door_and_kind() -> None:
     def rows(kinds: list[str], gap: float = 1e-7) -> list[dict[str, Any]]:
         asked: list[dict[str, Any]] = [
