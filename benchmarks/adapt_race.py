@@ -23,7 +23,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from common import Claim, finish, new_parser, ratio_at_least, said, shared_data, shared_encoder
+from common import Claim, finish, median_at_least, new_parser, said, shared_data, shared_encoder
 from headstart.adaptation.adapt import hold_out
 from headstart.adaptation.config import AdaptConfig
 from headstart.adaptation.corpus import Corpus, read_rows
@@ -91,7 +91,7 @@ def claims_of(races: list[dict[str, Any]]) -> list[Claim]:
     beyond = max(ours - theirs for ours, _, theirs in ends)
     name = "times faster to the same held-out loss, no attention dropout on both sides"
     return [
-        ratio_at_least(name, reached if len(reached) == len(races) else [], _FASTER, none="not reached"),
+        median_at_least(name, reached if len(reached) == len(races) else [], _FASTER, none="not reached"),
         Claim("held-out loss, minus that of the start, worst seed", "< 0", f"{below:+.4f}", below < 0),
         Claim("held-out loss in the end, minus the Trainer's, worst seed", f"<= {_LOSS:+}", f"{beyond:+.4f}",
               beyond <= _LOSS),

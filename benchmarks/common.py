@@ -137,21 +137,21 @@ def at_least(claim: str, got: float | None, bound: float, *, none: str = "not fi
     return Claim(claim, f">= {bound:.4g}", none if got is None else said(got), got is not None and got >= bound)
 
 
-def ratio_at_least(claim: str, ratios: Sequence[float], bound: float, *, none: str = "not measured") -> Claim:
-    """Return the claim that the median of ratios is at least ``bound``; what was got tells the others too."""
-    met = bool(ratios) and statistics.median(ratios) >= bound
-    return Claim(claim, f">= {bound:.4g}", spread(ratios) if ratios else none, met)
+def median_at_least(claim: str, values: Sequence[float], bound: float, *, none: str = "not measured") -> Claim:
+    """Return the claim that the median of values is at least ``bound``; what was got tells the range too."""
+    met = bool(values) and statistics.median(values) >= bound
+    return Claim(claim, f">= {bound:.4g}", spread(values) if values else none, met)
 
 
-def ratio_at_most(claim: str, ratios: Sequence[float], bound: float) -> Claim:
-    """Return the claim that the median of ratios is at most ``bound``; what was got tells the others too."""
-    return Claim(claim, f"<= {bound:.4g}", spread(ratios), statistics.median(ratios) <= bound)
+def median_at_most(claim: str, values: Sequence[float], bound: float) -> Claim:
+    """Return the claim that the median of values is at most ``bound``; what was got tells the range too."""
+    return Claim(claim, f"<= {bound:.4g}", spread(values), statistics.median(values) <= bound)
 
 
-def spread(ratios: Sequence[float]) -> str:
-    """Return median, smallest and largest: ``5.61 (5.40 to 5.93)``; one alone stands alone."""
-    middle = f"{statistics.median(ratios):.3g}"
-    return middle if len(ratios) == 1 else f"{middle} ({min(ratios):.3g} to {max(ratios):.3g})"
+def spread(values: Sequence[float]) -> str:
+    """Return median, smallest and largest, ``5.61 (5.4 to 5.93)``; one value stands alone."""
+    middle = f"{statistics.median(values):.4g}"
+    return middle if len(values) == 1 else f"{middle} ({min(values):.4g} to {max(values):.4g})"
 
 
 def above(claim: str, got: float | None, other: float | None) -> Claim:

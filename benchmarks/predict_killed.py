@@ -12,6 +12,7 @@ process that has named its output still takes a moment to end); at every end it 
 from __future__ import annotations
 
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -36,6 +37,7 @@ def main() -> int:
     parser.add_argument("--format", default=".csv", metavar="SUFFIX", help="of input and output (%(default)s)")
     options = parser.parse_args()
     folder = Path(options.out)
+    shutil.rmtree(folder, ignore_errors=True)
     model = tiny_model(folder / "model")
     source = phrases_file(folder / f"rows{options.format}", options.rows, spoil_every=1000)
     whole, killed = folder / f"whole{options.format}", folder / f"killed{options.format}"
@@ -128,6 +130,8 @@ def run_killed(words: Sequence[str], moments: Sequence[float], out: Path) -> lis
             unfinished = out.with_name(f".{out.name}.partial")
             written = unfinished.stat().st_size if unfinished.exists() else 0
             kills.append(Kill(round(moment, 2), written, fingerprint_file(out) if out.exists() else None))
+        else:
+            end(process)
         if out.exists():  # a run after this would begin anew
             return kills
     end(subprocess.Popen(words))

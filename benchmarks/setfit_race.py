@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from common import Claim, add_sides, at_least, finish, new_parser, ratio_at_least, run_apart, shared_data
+from common import Claim, add_sides, at_least, finish, median_at_least, new_parser, run_apart, shared_data
 
 SIDES = ("ours", "same_pairs", "other_pairs", "setfit")
 PAIRS, TEXTS, RATE, LENGTH, WARMUP = 16, 8, 5e-5, 128, 0.1
@@ -85,7 +85,7 @@ def claims_of(figures: dict[str, Any]) -> list[Claim]:
         if side not in figures["ratios"]:
             claims += [Claim(faster, ">= 3", _ABSENT, False), Claim(words, f">= {side}'s - 0.01", _ABSENT, False)]
             continue
-        claims.append(ratio_at_least(faster, figures["ratios"][side], 3.0))
+        claims.append(median_at_least(faster, figures["ratios"][side], 3.0))
         claims.append(at_least(words, mine, figures["accuracy"][side] - _ACCURACY_LOSS))
     return claims
 

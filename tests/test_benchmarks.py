@@ -331,9 +331,9 @@ def test_ratios_are_within_rounds() -> None:
     found = predict_race.ratios_of(ours, theirs)
     assert found == [5.0, 3.0, 4.0]
     assert common.spread(found) == "4 (3 to 5)"
-    assert common.ratio_at_least("x", found, 4.0).met
-    assert not common.ratio_at_least("x", [], 4.0).met
-    assert not common.ratio_at_most("x", found, 3.9).met
+    assert common.median_at_least("x", found, 4.0).met
+    assert not common.median_at_least("x", [], 4.0).met
+    assert not common.median_at_most("x", found, 3.9).met
 
 
 def test_memory_of_a_program_is_its_own(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from headstart.adaptation.config import AdaptConfig
 from headstart.adaptation.corpus import read_rows
 from headstart.adaptation.language_model import load_language_model
 from headstart.adaptation.loop import Adaptation
-from headstart.adaptation.state import StateStore
+from headstart.adaptation.state import StateStore, uninterrupted
 from headstart.errors import DataError, ModelError
 from headstart.models import folder as model_folder
 from headstart.models.encoders import Encoder
@@ -253,6 +253,23 @@ def interrupted(folder: Path, out: Path, after: int, **settings: Any) -> None:
             adapt_encoder(Encoder("tiny", folder), TEXTS, out, config, runtime=Runtime(), threads=1, advance=advance)
 
 
+def test_an_interruption_waits_for_the_end_of_a_step() -> None:
+    done = []
+
+    def step() -> None:
+        with uninterrupted():
+            signal.raise_signal(signal.SIGINT)
+            done.append("the rest of the step")
+        done.append("what comes after")
+
+    with pytest.raises(KeyboardInterrupt):
+        step()
+    assert done == ["the rest of the step"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+
+
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="Windows ends a process without telling it")
 def test_a_command_told_to_end_keeps_its_last_step(tiny_encoder: Path, tmp_path: Path) -> None:
     """What batch systems send is as Ctrl-C: no state was due yet, and one is there all the same."""
@@ -262,9 +279,13 @@ def test_a_command_told_to_end_keeps_its_last_step(tiny_encoder: Path, tmp_path:
     command = [sys.executable, "-c", "from headstart.cli.main import main; main()", *words]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
-        seen = [next(line for line in process.stderr if "epoch" in line)]
-        process.send_signal(signal.SIGTERM)
-        seen += list(process.stderr)
+        try:
+            seen = [next(line for line in process.stderr if "epoch" in line)]
+            process.send_signal(signal.SIGTERM)
+            seen += list(process.stderr)
+            process.wait(60)
+        finally:
+            process.kill()
     assert process.returncode == 130, "".join(seen)
     assert "the same command again goes on where it stopped" in seen[-1]
     assert (state_folder(tmp_path / "out") / "state.safetensors").is_file()

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,14 @@ import pytest
 
 import headstart
 from conftest import separable_texts
+from headstart.adaptation.seen import SEEN, count_seen, read_seen, write_seen
 from headstart.cli.main import run
 from headstart.data.config import DataConfig
+from headstart.data.examples import Examples
 from headstart.data.load import load_data
 from headstart.data.pool import adaptation_texts
 from headstart.errors import ConfigError, DataError, StorageError
+from headstart.experiment.comparison import stage_gains
 from headstart.experiment.progress import Silent
 from headstart.models import cache
 from headstart.models.cache import cache_folder
@@ -249,6 +253,31 @@ def test_an_encoder_that_saw_the_texts_that_judge_is_told(
     assert compare(files, tiny_encoder, tmp_path / "plain", "majority").record["encoder_adapted_on"] is None
 
 
+def test_of_a_pair_one_text_is_enough_to_have_been_seen(tmp_path: Path) -> None:
+    write_seen(tmp_path, ["a warm film ", "one\nother"])
+    write_seen(tmp_path, ["a long film"], read_seen(tmp_path) or ())
+    seen = read_seen(tmp_path)
+    assert seen is not None
+    assert len(seen) == 3
+    assert count_seen(Examples.of(["a warm film", "a cold film", " a long film"]), seen) == 2
+    pairs = replace(Examples.of(["a", "one", "one", "x"]), pairs=("a warm film", "other", "another", "y"))
+    assert count_seen(pairs, seen) == 2
+    assert read_seen(tmp_path / "none") is None
+
+
+def test_what_the_encoder_before_was_adapted_on_is_not_forgotten(
+    files: dict[str, str], tiny_encoder: Path, tmp_path: Path
+) -> None:
+    quick: dict[str, Any] = {"epochs": 1, "batch_tokens": 256}
+    headstart.adapt(files["labeled"], out=tmp_path / "one", encoder=str(tiny_encoder), **quick)
+    headstart.adapt(files["pool"], out=tmp_path / "two", encoder=str(tmp_path / "one"), **quick)
+    texts = [text for name in ("labeled", "pool") for text in pd.read_csv(files[name])["text"]]
+    assert count_seen(Examples.of(texts), read_seen(tmp_path / "two") or frozenset()) == len(texts)
+    (tmp_path / "two" / SEEN).unlink()  # as by a version that did not write it
+    headstart.adapt(files["pool"], out=tmp_path / "two", encoder=str(tmp_path / "one"), **quick)
+    assert count_seen(Examples.of(texts), read_seen(tmp_path / "two") or frozenset()) == len(texts)
+
+
 def test_adaptation_comes_before_the_source_classifier(
     files: dict[str, str], tiny_encoder: Path, tmp_path: Path
 ) -> None:
@@ -306,3 +335,10 @@ def test_python_door_takes_texts_and_refuses_a_folder_of_something_else(tiny_enc
         headstart.adapt(texts, out=tmp_path / "mine", **options)
     with pytest.raises(ConfigError, match="Did you mean 'epochs'"):
         headstart.adapt(texts, out=tmp_path / "other", encoder=str(tiny_encoder), epoch=1)
+
+
+def test_a_stage_beside_one_that_failed_has_a_reason() -> None:
+    rows = [{"name": "adapt+full", "status": "ok"}, {"name": "full", "status": "failed"}]
+    splits: Any = None
+    (gain,) = stage_gains(rows, {}, splits, "macro_f1", seed=0)
+    assert (gain["value"], gain["reason"]) == (None, "'full' was not fitted")

@@ -13,7 +13,7 @@ from headstart.adaptation.config import AdaptConfig
 from headstart.adaptation.corpus import Corpus, read_rows
 from headstart.adaptation.language_model import LanguageModel, load_language_model
 from headstart.adaptation.loop import Adaptation, phases_of
-from headstart.adaptation.seen import write_seen
+from headstart.adaptation.seen import SEEN, read_seen, write_seen
 from headstart.adaptation.state import StateStore
 from headstart.data.rows import text_keys
 from headstart.errors import DataError, ModelError
@@ -100,6 +100,8 @@ def adapt_encoder(
     machine = (runtime.device, runtime.precision, threads)
     key = adaptation_key(encoder, texts, config, seed=seed, machine=machine)
     if (card := finished(folder, key)) is not None:
+        if not (folder / SEEN).is_file():  # written before such files were
+            write_seen(folder, texts, read_seen(encoder.folder) or ())
         return Adapted(Encoder(encoder.name, folder), card, True)
     parts = hold_out(texts, config.held_out, seed)
     lm = load_language_model(encoder, seed=seed)
@@ -138,7 +140,7 @@ def adapt_encoder(
         with whole_folder(folder) as temporary:
             lm.write(temporary)
             write_json(temporary / CARD, card)
-            write_seen(temporary, texts)
+            write_seen(temporary, texts, read_seen(encoder.folder) or ())
         store.drop()
     return Adapted(Encoder(encoder.name, folder), card, False)
 

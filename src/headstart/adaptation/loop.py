@@ -14,7 +14,7 @@ from headstart.adaptation.config import AdaptConfig
 from headstart.adaptation.corpus import Corpus, token_batches
 from headstart.adaptation.language_model import LanguageModel
 from headstart.adaptation.masking import Masker
-from headstart.adaptation.state import Position, StateStore, restore
+from headstart.adaptation.state import Position, StateStore, restore, uninterrupted
 from headstart.errors import HeadstartError
 from headstart.models.batching import Rows, Tokens, collate
 from headstart.models.classifier import Advance
@@ -86,7 +86,7 @@ class Adaptation:
         )
         self.phases = phases_of(lm, config)
         self.best: dict[str, torch.Tensor] = {}
-        self._whole = False  # whether weights, optimizer and position belong to the same step
+        self._begun = False  # whether there is a step of this run to go on from
 
     def run(self) -> Position:
         """Train from the start, or from where an interrupted run stood; leave the best epoch's weights.
@@ -107,7 +107,7 @@ class Adaptation:
                 try:
                     self._phase(number)
                 except KeyboardInterrupt:
-                    if self._whole and self.store is not None:
+                    if self._begun and self.store is not None:
                         self.store.write(self.at, self.model, self.optimizer, self.best)
                     raise
         self._restore_best()
@@ -131,13 +131,13 @@ class Adaptation:
         while at.epoch < phase.epochs and not (is_last and at.epoch - at.best_epoch >= self.config.patience):
             self._epoch(number)
             loss = self._score()  # interrupted here, the run goes on behind the epoch's last step
-            self._whole = False
-            at.epoch, at.step = at.epoch + 1, 0
-            losses, at.losses = at.losses, []
-            if is_last:
-                self._judge(phase, at.epoch, loss, losses)
-            else:
-                self._tell(phase, at.epoch, loss, losses)
+            with uninterrupted():
+                at.epoch, at.step = at.epoch + 1, 0
+                losses, at.losses = at.losses, []
+                if is_last:
+                    self._judge(phase, at.epoch, loss, losses)
+                else:
+                    self._tell(phase, at.epoch, loss, losses)
 
     def _epoch(self, number: int) -> None:
         phase, at = self.phases[number], self.at
@@ -145,7 +145,7 @@ class Adaptation:
         generator = np.random.default_rng([self.seed, _ORDER, number, epoch])
         batches = token_batches(self.corpus.tokens.lengths, self.config.batch_tokens, generator)
         set_modes(self.model)
-        self._whole = True
+        self._begun = True
         for place in range(at.step, len(batches)):
             planned = len(batches) * phase.epochs
             rate = phase.rate * slope((epoch - 1) * len(batches) + place, planned, self.config.warmup)
@@ -163,17 +163,17 @@ class Adaptation:
             self.noise.state = np.random.SFC64(seed).state
 
     def _step(self, loss: torch.Tensor, count: int, rate: float, rows: int) -> None:
-        if count:
-            (loss / count).backward()
-            self._whole = False
-            self.optimizer.step(rate, self.config.max_grad_norm)
         total = float(loss.detach())
         if not math.isfinite(total):
             raise HeadstartError("adaptation diverged: the loss is not a number. Lower learning_rate (settings: adapt)")
-        self.at.losses.append([total, float(count)])
-        self.at.curve.append(total / max(1, count))
-        self.at.step, self.at.moves = self.at.step + 1, self.optimizer.steps
-        self._whole = True
+        if count:
+            (loss / count).backward()
+        with uninterrupted():  # so that weights, optimizer and position always belong to the same step
+            if count:
+                self.optimizer.step(rate, self.config.max_grad_norm)
+            self.at.losses.append([total, float(count)])
+            self.at.curve.append(total / max(1, count))
+            self.at.step, self.at.moves = self.at.step + 1, self.optimizer.steps
         if self.advance is not None:
             self.advance(rows)
 

@@ -9,6 +9,8 @@ import contextlib
 import json
 import math
 import shutil
+import signal
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -151,6 +153,28 @@ class StateStore:
     def drop(self) -> None:
         """Drop everything: the run is finished."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Let Ctrl-C, and SIGTERM where it interrupts alike, wait for the end of the block.
+
+    Handlers of another's own are left alone; only the main thread is ever interrupted.
+    """
+    came: list[int] = []
+    kinds = (signal.SIGINT, signal.SIGTERM)
+    waiting = [kind for kind in kinds if signal.getsignal(kind) is signal.default_int_handler]
+    if threading.current_thread() is not threading.main_thread():
+        waiting = []
+    for kind in waiting:
+        signal.signal(kind, lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        for kind in waiting:
+            signal.signal(kind, signal.default_int_handler)
+    if came:
+        raise KeyboardInterrupt
 
 
 def restore(position: Position, model: nn.Module, optimizer: Optimizer, tensors: dict[str, torch.Tensor]) -> None:

@@ -27,7 +27,7 @@ Encoder = Annotated[
     typer.Option(
         "--encoder",
         metavar="NAME|FOLDER",
-        help="Encoder to start from: catalog name, local folder or hub name.",
+        help="Encoder to start from: catalog name, local folder, hub name or registered model (models:/NAME@ALIAS).",
         autocompletion=completion.encoder,
     ),
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -66,6 +67,7 @@ def register(
     from headstart.registry.names import Reference
     from headstart.registry.promoting import attach
     from headstart.registry.registering import register as add
+    from headstart.tracking.base import without_password
 
     running.use_threads(threads)
     opened = Registry.open(registry)
@@ -86,10 +88,9 @@ def register(
             show_evaluated(evaluated.record)
         version = opened.version(Reference(name, version.number))
     if not quiet:
-        where = f" --registry {registry}" if registry else ""
-        running.note(
-            f"{version} (challenger) in {opened.place}; next: headstart promote {name} {version.number}{where}"
-        )
+        where = f" --registry {shlex.quote(without_password(registry))}" if registry else ""
+        following = f"headstart promote {name} {version.number}{where}"
+        running.note(f"{version} (challenger) in {opened.place}; next: {following}")
     if json_:
         typer.echo(json.dumps(registered.version_json(version), indent=2, ensure_ascii=False))
 

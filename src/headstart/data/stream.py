@@ -220,7 +220,7 @@ def _folder(path: Path, encoding: str | None, separator: str | None) -> RowStrea
         try:
             found = opener()
         except NoRowsError:  # writers of many parts leave such ones
-            empty.append(file.name)
+            empty.append(str(file.relative_to(path)))
             continue
         openers.append(opener)
         total = None if total is None or found.total is None else total + found.total
@@ -230,7 +230,7 @@ def _folder(path: Path, encoding: str | None, separator: str | None) -> RowStrea
             found.close()
             _check_fits(first, found, path)
     if first is None:
-        raise NoRowsError(f"none of the {counted(len(files), 'file', 'files')} in {path} has rows")
+        raise NoRowsError(f"{path}: {counted(len(files), 'file', 'files')}, none with rows: add a row per text")
     chained = first
 
     def rows() -> Iterator[Row | BadRow]:
@@ -243,7 +243,9 @@ def _folder(path: Path, encoding: str | None, separator: str | None) -> RowStrea
 
     notes = [f"{path.name}: {len(files):,} files", *first.notes]
     if empty:
-        notes.append(f"{counted(len(empty), 'file has', 'files have')} no rows: {', '.join(empty[:_NAMED_FILES])}")
+        more = f" and {len(empty) - _NAMED_FILES:,} more" if len(empty) > _NAMED_FILES else ""
+        named = ", ".join(empty[:_NAMED_FILES])
+        notes.append(f"{counted(len(empty), 'file has', 'files have')} no rows: {named}{more}")
     return replace(first, name=path.name, rows=rows(), notes=tuple(notes), files=tuple(files), total=total)
 
 

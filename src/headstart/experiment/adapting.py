@@ -56,7 +56,7 @@ def adapt(
     Args:
         data: N texts, or a file or table with a text column.
         out: folder to write.
-        encoder: catalog name, local folder or hub name.
+        encoder: catalog name, local folder, hub name or ``models:/NAME@ALIAS``.
         revision: branch, tag or commit of a hub encoder.
         text: text column, or two columns whose texts are joined by a line break.
         seed: of masks, order, dropout and a fresh head.

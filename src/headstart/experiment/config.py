@@ -49,7 +49,9 @@ class ExperimentConfig(DataConfig):
     """Everything a comparison is decided by; unknown keys are refused."""
 
     name: str | None = Field(None, description="name of the comparison; by default that of the data")
-    encoder: str | None = Field("minilm", description="catalog name, local folder, hub name, or 'gru'")
+    encoder: str | None = Field(
+        "minilm", description="catalog name, local folder, hub name, models:/NAME@ALIAS, or 'gru'"
+    )
     revision: str | None = Field(None, description="branch, tag or commit of a hub encoder")
     source: str | None = Field(None, description="labeled file of another domain, or a fine-tuned sequence classifier")
     source_text: Names = Field((), description="text column(s) of the source file; by default as the target's")

@@ -39,7 +39,7 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):
 
     Args:
         strategy: name from the table of strategies, perhaps with a stage: ``full``, ``source+lora``, ...
-        encoder: catalog name, local folder or hub name.
+        encoder: catalog name, local folder, hub name or ``models:/NAME@ALIAS``.
         revision: branch, tag or commit of a hub name.
         source: folder or hub name of an existing sequence classifier, for ``as-is`` and ``source+...``.
         map_labels: source labels in the words of these: ``{"neg": "negative"}``.

@@ -216,10 +216,10 @@ def _tell(setup: Setup, reporter: Reporter) -> None:
     )
     seen = setup.texts_seen()
     if seen is not None and (seen["validation"] or seen["holdout"]):
+        as_if = "; scores are as with --transductive" if seen["holdout"] else ""
         reporter.warn(
             f"the encoder was adapted on texts that judge here: {seen['holdout']:,} of {len(splits.holdout):,} held "
-            f"out, {seen['validation']:,} of {len(splits.validation):,} to choose with; scores are as with "
-            "--transductive"
+            f"out, {seen['validation']:,} of {len(splits.validation):,} to choose with{as_if}"
         )
     if setup.class_weights is not None:
         reporter.warn("classes are weighted: predicted probabilities shift towards the heavier classes")

@@ -167,8 +167,8 @@ def _quantize(model: Model, texts: Examples, folder: Path, source: Path, *, forc
     few = texts.take(np.arange(min(len(texts), _CALIBRATED)))
     expected = model.classifier.predict_proba(few)
     tried: list[dict[str, Any]] = []
-    for name, narrowing in (("all", True), ("wide", False)):
-        graph = folder / f"{name}-int8.onnx"
+    for name, narrowing in (("narrowing-int8", True), ("narrowing-float32", False)):
+        graph = folder / f"{name}.onnx"
         try:
             quantized(folder / GRAPH, graph, narrowing=narrowing)
             one = _opened(model, graph)
@@ -190,7 +190,7 @@ def _quantize(model: Model, texts: Examples, folder: Path, source: Path, *, forc
     faults = _faults(accuracy, speed, same_label=alike)
     if faults and not force:
         raise ModelError(f"int8 was not written: {'; '.join(faults)}. --force writes it all the same")
-    shutil.copyfile(folder / f"{best[0]['graph']}-int8.onnx", folder / GRAPH)
+    shutil.copyfile(folder / f"{best[0]['graph']}.onnx", folder / GRAPH)
     return {
         **best[0],
         "same_label": alike,
@@ -209,7 +209,7 @@ def _calibrated(
     """Return, of the graphs that keep the most labels (to half a point), the one that is fastest on the texts."""
     most = max(row["same_label"] for row in good)
     kept = [row for row in good if row["same_label"] >= most - _MOST_POINTS_LOST / 100]
-    opened = [(row, _opened(model, folder / f"{row['graph']}-int8.onnx")) for row in kept]
+    opened = [(row, _opened(model, folder / f"{row['graph']}.onnx")) for row in kept]
     # In turn, the least of several, without the first: a graph begins slowly, and others use the machine.
     rounds = [[_seconds(one, few) for _, one in opened] for _ in range(1 + _ROUNDS)][1:]
     return opened[int(np.min(rounds, axis=0).argmin())]

@@ -204,8 +204,9 @@ def rollback(registry: Registry, name: str) -> tuple[Version, Version]:
         before.pop()
     if not before:
         raise ModelError(f"there was no champion of '{name}' before {champion}; promote another version instead")
-    registry.point(name, CHAMPION, before[-1])
+    # In this order: interrupted in between, the next rollback still goes back.
     registry.set_history(name, _HISTORY_TAG, before)
+    registry.point(name, CHAMPION, before[-1])
     return registry.version(Reference(name, before[-1])), champion
 
 

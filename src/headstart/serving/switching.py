@@ -67,7 +67,8 @@ class Follower:
         self.wanted, self.served, self.shelf = wanted, served, shelf
         self._open, self._tell = open_model, tell
         self._poll_seconds, self._clock = poll_seconds, clock
-        self._failed: tuple[str, float] | None = None
+        self._failed: tuple[str, float] | None = None  # a version, and when
+        self._lost = False  # whether it could not be looked up last time
 
     async def follow(self) -> None:
         """Look again and again; ends when cancelled."""
@@ -80,16 +81,17 @@ class Follower:
         version = ""
         try:
             version = await asyncio.to_thread(self.wanted.place.version)
-            if self._failed is not None and not self._failed[0]:
-                self._failed = None  # it can be looked up again
+            self._lost = False
             if version == self.served.version or self._failed_lately(version):
                 return False
             began = self._clock()
             new = await asyncio.to_thread(opened, self.wanted, self._open, version)
         except Exception as problem:  # whatever a registry or a folder may hold: serving goes on
-            if not self._failed_lately(version):
+            if version:
                 self._failed = (version, self._clock())
+            if version or not self._lost:
                 self._about("switch_failed", version, problem=type(problem).__name__, reason=str(problem))
+            self._lost = not version
             return False
         old, self.served, self._failed = self.served.version, new, None
         self.shelf.replace(next(s for s in self.shelf if s.version == old and self._is_mine(s)), new)
@@ -100,10 +102,9 @@ class Follower:
         return (served.name, served.alias) == (self.wanted.name, self.wanted.alias)
 
     def _failed_lately(self, version: str) -> bool:
-        """Whether a version, or looking one up (an empty version), has failed and is not to be told again yet."""
         if self._failed is None or self._failed[0] != version:
             return False
-        return not version or self._clock() - self._failed[1] < _AGAIN_SECONDS
+        return self._clock() - self._failed[1] < _AGAIN_SECONDS
 
     def _about(self, event: str, version: str, **more: Any) -> None:
         self._tell(event, model=self.wanted.name, alias=self.wanted.alias, version=version, **more)

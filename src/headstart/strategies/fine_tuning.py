@@ -68,8 +68,8 @@ def fine_tune(
         _train(task, classifier, both, None, config, layers, frozen, stop=history.best_epoch)
     if frozen is not None:
         classifier.prefix = frozen.kept()
-        if frozen.whole:
-            notes["frozen_layers"] = frozen.whole
+        if frozen.why_whole:
+            notes["frozen_layers"] = frozen.why_whole
     if finish is not None:
         finish(classifier)
     classifier.keep_weights()

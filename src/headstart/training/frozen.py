@@ -22,12 +22,12 @@ class FrozenStart:
         cache: folder for states; None keeps them in memory.
 
     Attributes:
-        whole: why frozen layers were computed in every epoch all the same, or empty.
+        why_whole: why frozen layers were computed in every epoch all the same, or empty; the last reason of several.
     """
 
     def __init__(self, classifier: NetworkClassifier, *, key: str, cache: Path | None) -> None:
         self.classifier, self.key, self.cache = classifier, key, cache
-        self.whole = ""
+        self.why_whole = ""
         self._depth = 0
         self._prefix: Prefix | None = None
 
@@ -63,13 +63,13 @@ class FrozenStart:
     def _usable(self, prefix: Prefix, data: Data, validation: Data | None) -> Prefix | None:
         texts = [data.tokens] if validation is None else [data.tokens, validation.tokens]
         if not prefix.fits(*texts):
-            self.whole = (
+            self.why_whole = (
                 f"computed in every epoch: what they give for these texts takes {prefix.size_of(*texts) / 1e9:.3g} GB, "
                 f"and the cache may hold {cache_limit() / 1e9:.3g} GB (HEADSTART_CACHE_SIZE)"
             )
             return None
         if not prefix.holds(data.tokens, data.keys):
-            self.whole = "computed in every epoch: this architecture gives other answers when they are left out"
+            self.why_whole = "computed in every epoch: this architecture gives other answers when they are left out"
             return None
         return prefix
 
