@@ -71,7 +71,7 @@ def main() -> int:
         "rows": options.rows,
         "seconds_undisturbed": round(seconds, 1),
         "seconds_labeling": round(labeling, 1),
-        "kills": [{"seconds_labeling": kill.seconds, "bytes_written": kill.written} for kill in kills],
+        "killed_after": [{"seconds_labeling": kill.seconds, "bytes_written": kill.written} for kill in kills],
         "finished": ends,
     }
     return finish("predict_killed", options, claims, figures)
