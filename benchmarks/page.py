@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from common import RESULTS, ROOT
+from headstart.adaptation.config import AdaptConfig
 from headstart.records import read_json
 from headstart.report.words import count, seconds, size
 from headstart.strategies.table import config_for, plan
@@ -228,6 +229,7 @@ the checkout, or in `$HEADSTART_SHARED/data`.
 
 Scores are means over seeds on the holdout with their 95% interval; rows are sorted by validation, which chooses.
 """
+_ADAPT = "adapt."
 _DEFAULTS_HEAD = """# How the defaults were chosen
 
 This page is written by `benchmarks/page.py` from `benchmarks/results/defaults_*.json`; do not edit it.
@@ -401,10 +403,13 @@ def _ranking(result: Result) -> str:
 
 def is_default(strategy: str, candidate: Mapping[str, Any]) -> bool:
     """Whether a candidate of a strategy equals its defaults in the code; unknown where it sets another's."""
-    if any("." in key for key in candidate):
+    adapting = {key.removeprefix(_ADAPT): value for key, value in candidate.items() if key.startswith(_ADAPT)}
+    own = {key: value for key, value in candidate.items() if not key.startswith(_ADAPT)}
+    if any("." in key for key in own):
         return False
     chosen = plan(strategy)
-    return config_for(chosen, {}) == config_for(chosen, {strategy: dict(candidate)})
+    same = config_for(chosen, {}) == config_for(chosen, {strategy: own})
+    return same and AdaptConfig(**adapting) == AdaptConfig()
 
 
 def _short(value: Any) -> str:
