@@ -32,7 +32,7 @@ from headstart.models.network import NetworkClassifier
 from headstart.models.runtime import Runtime
 
 TEXTS = separable_texts(120, words=10)[0]
-QUICK = {"learning_rate": 3e-3, "epochs": 2, "batch_tokens": 256, "held_out": 0.2}
+QUICK = {"learning_rate": 3e-3, "epochs": 2, "batch_tokens": 256, "held_out": 0.2, "rows": "texts"}
 every_architecture = pytest.mark.parametrize("architecture", list(ARCHITECTURES))
 
 

@@ -18,7 +18,7 @@ class AdaptConfig(BaseModel):
     masking: Masking = Field("token", description="what is masked as one: token, whole-word or span")
     mask_share: float = Field(0.15, gt=0, lt=1, description="share of positions to predict (0-1)")
     rows: Literal["texts", "blocks"] = Field(
-        "texts", description="texts: each on its own; blocks: texts joined and cut into blocks of one length"
+        "blocks", description="blocks: texts joined and cut into blocks of one length; texts: each on its own"
     )
     max_length: int | None = Field(
         None, ge=8, description="most tokens per row, longer texts go on in further rows; by default as all texts"

@@ -100,11 +100,12 @@ class Adaptation:
             self.best = self.store.read_best(self.at.best_epoch)  # weights that move on from here, maybe for the worse
         with seeded(self.seed):
             for number in range(self.at.phase, len(self.phases)):
-                self._begin(number)
-                if found is not None:
-                    restore(self.at, self.model, self.optimizer, found[1])
-                    found = None
                 try:
+                    with uninterrupted():
+                        self._begin(number)
+                        if found is not None:
+                            restore(self.at, self.model, self.optimizer, found[1])
+                            found = None
                     self._phase(number)
                 except KeyboardInterrupt:
                     if self._begun and self.store is not None:
