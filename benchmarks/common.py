@@ -106,9 +106,16 @@ def add_sizes(parser: argparse.ArgumentParser, *, labeled: int | None, holdout: 
     parser.add_argument("--strategies", metavar="NAME,...", help="fewer strategies; their claims are left out")
 
 
-def run_example(file: str, options: argparse.Namespace, **changes: Any) -> Comparison:
-    """Run an experiment of ``examples/`` with some settings changed; ``None`` leaves a setting as it is."""
-    values = read_yaml(EXAMPLES / file)
+def run_example(file: str, options: argparse.Namespace, *, without: Sequence[str] = (), **changes: Any) -> Comparison:
+    """Run an experiment of ``examples/`` with some settings changed; ``None`` leaves a setting as it is.
+
+    Args:
+        file: the experiment.
+        options: of the command line: ``out``, ``threads`` and ``quiet``.
+        without: settings of the file that are left out.
+        changes: settings that win over the file's.
+    """
+    values = {key: value for key, value in read_yaml(EXAMPLES / file).items() if key not in without}
     values |= {key: value for key, value in changes.items() if value is not None}
     values |= {"out": options.out, "tracking": False}
     shutil.rmtree(options.out, ignore_errors=True)  # a finished comparison there would be taken for this one

@@ -119,9 +119,12 @@ def test_few_labels_runs_tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     found = json.loads(file.read_text())
     leads = found["against"]["tfidf"]["accuracy"]
     assert list(leads) == ["tfidf+self-train"]
-    accuracy = {row["strategy"]: row["accuracy"][0] for row in found["table"]}
+    accuracy = {name: np.mean(values) for name, values in found["by_seed"].items()}
     assert leads["tfidf+self-train"]["value"] == pytest.approx(accuracy["tfidf+self-train"] - accuracy["tfidf"])
-    assert found["rows"]["unlabeled"] > 10_000
+    assert [c["rows"]["holdout"] for c in found["comparisons"]] == [60, 60]
+    assert found["comparisons"][0]["rows"]["unlabeled"] > 10_000
+    assert len(set(found["by_seed"]["tfidf"])) == 2, "each seed has labels of its own"
+    assert f"| `tfidf` | {accuracy['tfidf']:.4f} |" in page._by_seed(found["by_seed"])
     assert [notes["pool"] for notes in found["self_train"]["tfidf+self-train"]] == [4000, 4000]
     assert "`tfidf+self-train` | `tfidf` |" in page._leads(found["against"])
 
