@@ -60,8 +60,8 @@ _SECTIONS = (
     Section(
         "hotel_few_labels",
         "Hotel remarks with 100 labels",
-        "80 remarks to train on, 20 to choose with, 2,000 held out; three seeds, each with labels of its own; all others "
-        "are the unlabeled pool. Explained in [examples/hotel_few_labels.md](../examples/hotel_few_labels.md).",
+        "80 remarks to train on, 20 to choose with, 2,000 held out; three seeds, each with labels of its own; the "
+        "others are the unlabeled pool. Explained in [examples/hotel_few_labels.md](../examples/hotel_few_labels.md).",
         "python benchmarks/hotel_few_labels.py --json benchmarks/results/hotel_few_labels.json",
     ),
     Section(
