@@ -502,9 +502,9 @@ def test_claim_about_rows_is_about_the_default_over_all_seeds() -> None:
     def runs(losses: list[float], seconds: float) -> list[dict[str, Any]]:
         return [{"losses": [9.0, loss], "seconds": seconds} for loss in losses]
 
-    claims = adapt_rows.claims_of({"texts": runs([2.0, 2.2], 10.0), "blocks": runs([2.1, 2.2], 20.0)})
+    claims = adapt_rows.claims_of({"blocks": runs([2.0, 2.2], 10.0), "texts": runs([2.1, 2.2], 20.0)})
     assert [(c.got, c.met) for c in claims] == [("2.1000", True), ("0.50", True)]
-    assert not adapt_rows.claims_of({"texts": runs([2.3], 1.0), "blocks": runs([2.2], 1.0)})[0].met
+    assert not adapt_rows.claims_of({"blocks": runs([2.3], 1.0), "texts": runs([2.2], 1.0)})[0].met
 
 
 def test_a_kill_counts_where_a_step_was_kept_and_gone_on_from(tmp_path: Path) -> None:
