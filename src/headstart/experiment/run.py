@@ -296,7 +296,7 @@ class _Run:
             "source": None if start.validation is None else {"validation": start.validation},
             "transductive": config.transductive,
             "adaptation": start.adaptation,
-            "encoder_adapted_on": self.setup.texts_seen(),
+            "encoder_adapted_on": self.setup.texts_seen,
             "cut": self.state["cut"],
             "findings": [str(f) for f in self.setup.loaded.findings],
             "mended": self.setup.loaded.mended,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -68,8 +69,9 @@ class Setup:
         """Train, validation and holdout."""
         return self.loaded.splits
 
+    @functools.cached_property
     def texts_seen(self) -> dict[str, int] | None:
-        """Return on how many texts the encoder was adapted, and how many of the validation and holdout were among them.
+        """On how many texts the encoder was adapted, and how many of the validation and holdout were among them.
 
         None where the encoder says nothing of it. What ``adapt+`` of this comparison learns from is told elsewhere.
         """
@@ -214,7 +216,7 @@ def _tell(setup: Setup, reporter: Reporter) -> None:
         f"{counted(len(splits.train), 'text', 'texts')} to train on, {len(splits.validation)} to choose with, "
         f"{len(splits.holdout)} held out{pool}; labels: {', '.join(splits.labels.names)}"
     )
-    seen = setup.texts_seen()
+    seen = setup.texts_seen
     if seen is not None and (seen["validation"] or seen["holdout"]):
         as_if = "; scores are as with --transductive" if seen["holdout"] else ""
         reporter.warn(
