@@ -1,6 +1,6 @@
 """Hotel remarks with 100 labels: pairs, thawing, self-training and adaptation against plain fine-tuning.
 
-100 labels (80 to train on, 20 to choose with), 2,000 held out, three seeds; the other remarks are the unlabeled pool.
+100 labels (80 to train on, 20 to choose with), 2,000 held out, five seeds; the other remarks are the unlabeled pool.
 A seed draws the labels too, not only heads and orders: with so few, which texts have a label is the largest luck of
 all, and a way that wins for one draw need not for the next. The same 2,000 remarks are held out for every seed.
 Settings are those of examples/hotel_few_labels.yaml. Every contender is compared with `full`, and with `linear-probe`
@@ -38,7 +38,7 @@ _MOST_SECONDS = 60.0
 
 def main() -> int:
     parser = new_parser(__doc__, out="hotel_few_labels")
-    add_sizes(parser, labeled=100, holdout=2000, seeds=3)
+    add_sizes(parser, labeled=100, holdout=2000, seeds=5)
     options = parser.parse_args()
     folder = Path(options.out)
     shutil.rmtree(folder, ignore_errors=True)

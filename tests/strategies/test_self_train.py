@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import BaseModel
 
 from conftest import QUICK, fit_strategy, separable_texts, tiny_task
 from headstart.data.examples import Examples
@@ -17,8 +18,18 @@ from headstart.models.classifier import Probabilities
 from headstart.models.runtime import Runtime
 from headstart.strategies import table
 from headstart.strategies.contrastive import ContrastiveConfig
+from headstart.strategies.full import FullConfig
+from headstart.strategies.gradual import GradualConfig
 from headstart.strategies.rows import STRATEGIES
-from headstart.strategies.self_train import SelfTrainConfig, SelfTrained, confident, fit, usable_pool
+from headstart.strategies.self_train import (
+    SelfTrainConfig,
+    SelfTrained,
+    confident,
+    fit,
+    part,
+    student_of,
+    usable_pool,
+)
 from headstart.strategies.task import Fitted, NoConfig, Task
 from headstart.strategies.tfidf import TfidfConfig
 
@@ -59,7 +70,11 @@ class _Alternating:
 
 
 def run(spy: Spy, task: Task, **settings: Any) -> Fitted:
-    return fit(task, spy, SelfTrained(strategy=TfidfConfig(), self_train=SelfTrainConfig(**settings)))
+    return fit(task, spy, settings_of(TfidfConfig(), SelfTrainConfig(**settings)))
+
+
+def settings_of(config: BaseModel, stage: SelfTrainConfig, teacher: ContrastiveConfig | None = None) -> SelfTrained:
+    return SelfTrained(strategy=config, self_train=stage, student=student_of(config, stage), teacher=teacher)
 
 
 def test_rounds_are_balanced_and_recorded() -> None:
@@ -128,7 +143,7 @@ def test_a_model_that_has_seen_validation_never_labels_the_pool() -> None:
 
 def test_without_refit_the_best_round_itself_is_handed_out() -> None:
     spy = Spy(0.7, 0.8, 0.75)
-    config = SelfTrained(strategy=NoConfig(), self_train=SelfTrainConfig(confidence=0.5, rounds=3))
+    config = settings_of(NoConfig(), SelfTrainConfig(confidence=0.5, rounds=3))
     fitted = fit(with_pool(tiny_task(n=20, n_validation=10)), spy, config)
     assert len(spy.given) == 3
     assert fitted.notes["fit"] == 2
@@ -152,10 +167,29 @@ def test_training_texts_are_those_given_and_texts_of_the_pool_and_nothing_else()
 def test_the_pool_is_drawn_by_the_seed_and_holds_each_text_once() -> None:
     task = with_pool(tiny_task(), 200)
     doubled = replace(task, unlabeled=task.unlabeled.concat(task.unlabeled))
-    few = SelfTrainConfig(pool=30)
-    one, again, other = usable_pool(doubled, few), usable_pool(doubled, few), usable_pool(replace(doubled, seed=1), few)
+    one, again, other = usable_pool(doubled), usable_pool(doubled), usable_pool(replace(doubled, seed=1))
     assert one.texts == again.texts != other.texts
-    assert len(set(one.texts)) == len(one) == 30
+    assert len(set(one.texts)) == len(one)
+    assert set(one.texts) == set(other.texts) <= set(task.unlabeled.texts if task.unlabeled else ())
+
+
+def test_rounds_look_at_texts_that_none_has_looked_at_while_there_are_any() -> None:
+    pool = usable_pool(with_pool(tiny_task(), 100))
+    third = SelfTrainConfig(pool=-(-len(pool) // 3))
+    rounds = [part(pool, third, number).texts for number in (1, 2, 3)]
+    assert len({text for texts in rounds for text in texts}) == len(pool)
+    assert not set(rounds[0]) & set(rounds[1])
+    assert {len(texts) for texts in rounds} == {third.pool}  # the last starts again from the first
+    assert set(part(pool, SelfTrainConfig(pool=len(pool) + 1), 4).texts) == set(pool.texts)
+
+
+def test_a_round_of_an_encoder_is_few_passes_and_keeps_the_last() -> None:
+    stage = SelfTrainConfig(epochs=4, rate=0.25)
+    given = FullConfig(learning_rate=2e-4, epochs=9, batch_size=8, refit=True)
+    found = student_of(given, stage)
+    assert found == FullConfig(learning_rate=5e-5, epochs=4, batch_size=8, keep="last")
+    for own in (GradualConfig(), TfidfConfig(), ContrastiveConfig()):
+        assert student_of(own, stage) is own
 
 
 def test_only_confident_texts_are_taken_equally_many_of_each_class_drawn_by_the_seed() -> None:
@@ -277,7 +311,8 @@ def test_work_counts_every_round_and_the_last_fit() -> None:
     plan, plain = table.plan("full+self-train"), table.plan("full")
     sizes = {"validation": 20, "holdout": 0}
     config: Any = table.config_for(plan, {"self-train": {"rounds": 2, "pool": 100}})
-    own = [table.work(plain, config.strategy, train=n, **sizes) for n in (80, 180, 180, 180)]
+    own = [table.work(plain, config.strategy, train=80, **sizes)]
+    own += [table.work(plain, config.student, train=180, **sizes)] * 3
     teacher = table.work(table.plan("contrastive"), config.teacher, train=80, **sizes)
     assert table.work(plan, config, train=80, **sizes) == sum(own) + teacher + 3 * 100
 
@@ -308,7 +343,7 @@ def test_the_teacher_labels_the_first_round_and_has_not_seen_validation(monkeypa
     monkeypatch.setattr("headstart.strategies.contrastive.fit", teacher)
     monkeypatch.setattr("headstart.strategies.contrastive.refit", lambda task, config, fitted: teacher(task, config))
     stage = SelfTrainConfig(confidence=0.7, rounds=2)
-    config = SelfTrained(strategy=NoConfig(), self_train=stage, teacher=ContrastiveConfig())
+    config = settings_of(NoConfig(), stage, ContrastiveConfig())
     found = fit(task, spy, config).notes["self_train"]
     (given, settings), (_, last) = teacher.given
     assert given.train.texts == task.train.texts
@@ -330,9 +365,7 @@ def test_a_refitted_teacher_teaches_the_model_that_is_handed_out(
     teacher, spy = Spy(0.7, pool=0.95), Spy(*right, 0.1)
     monkeypatch.setattr("headstart.strategies.contrastive.fit", teacher)
     monkeypatch.setattr("headstart.strategies.contrastive.refit", lambda task, config, fitted: teacher(task, config))
-    config = SelfTrained(
-        strategy=NoConfig(), self_train=SelfTrainConfig(confidence=0.7), teacher=ContrastiveConfig(refit=refit)
-    )
+    config = settings_of(NoConfig(), SelfTrainConfig(confidence=0.7), ContrastiveConfig(refit=refit))
     fitted = fit(task, spy, config)
     assert [settings.refit for _, settings in teacher.given] == [False] + [True] * (fits - 2)
     assert len(spy.given) == fits
@@ -347,6 +380,38 @@ def test_a_refitted_teacher_teaches_the_model_that_is_handed_out(
         texts = spy.given[2][0].train.texts
         assert texts[:20] == task.train.texts
         assert not set(texts[20:]) & set(task.validation.texts)
+
+
+@pytest.mark.parametrize("given", [FullConfig(), FullConfig(refit=True)])
+def test_the_model_handed_out_learns_every_label_and_texts_that_no_round_looked_at(
+    given: FullConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = with_pool(tiny_task(n=20, n_validation=30), 100)
+    teacher, spy = Spy(0.7, pool=0.95), Spy(0.7, 0.8)
+    monkeypatch.setattr("headstart.strategies.contrastive.fit", teacher)
+    monkeypatch.setattr("headstart.strategies.contrastive.refit", lambda task, config, fitted: teacher(task, config))
+    stage = SelfTrainConfig(pool=len(usable_pool(task)) // 2)
+    fit(task, spy, settings_of(given, stage, ContrastiveConfig()))
+    (_, first), (one_round, its), (last, settings) = spy.given
+    assert first == given.model_copy(update={"refit": False})
+    assert its == settings == student_of(given, stage)
+    assert last.train.texts[:20] + last.train.texts[-30:] == task.train.texts + task.validation.texts
+    assert last.train.y[-30:].tolist() == task.validation.y.tolist()
+    rounds = [set(one_round.train.texts[20:]), set(last.train.texts[20:-30])]
+    assert rounds[0] and rounds[1]
+    assert not rounds[0] & rounds[1]
+
+
+@pytest.mark.parametrize("refit", [True, False])
+def test_without_another_teacher_validation_labels_join_where_the_strategy_refits(refit: bool) -> None:
+    task = with_pool(tiny_task(n=20, n_validation=30), 100)
+    spy = Spy(0.7, 0.8)
+    given = FullConfig(refit=refit)
+    fitted = fit(task, spy, settings_of(given, SelfTrainConfig()))
+    assert len(spy.given) == (3 if refit else 2)
+    assert fitted.notes["fit"] == len(spy.given)
+    if refit:
+        assert spy.given[2][0].train.texts == spy.given[1][0].train.texts + task.validation.texts
 
 
 def test_a_comparison_takes_rows_with_a_blank_label(tmp_path: Path) -> None:

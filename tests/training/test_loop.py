@@ -104,6 +104,18 @@ def test_the_best_epochs_weights_are_left(tiny_encoder: Path) -> None:
     assert history.texts == len(losses) * len(task.train)
 
 
+def test_the_last_epochs_weights_are_left_where_that_is_asked_for(tiny_encoder: Path) -> None:
+    """At the same ruinous rate every epoch is made, and the last one's validation loss is the network's."""
+    task = tiny_task(encoder=tiny_encoder)
+    config = TrainingConfig(epochs=6, learning_rate=0.05, batch_size=8, patience=2, keep="last")
+    classifier, history = fit(task, config)
+    losses = [e["validation_log_loss"] for e in history.epochs]
+    assert history.best_epoch == len(losses) == 6
+    assert min(losses) < losses[-1], "the rate was not ruinous: best and last are the same"
+    p = classifier.predict_proba(task.validation)[np.arange(len(task.validation)), task.validation.y]
+    assert -np.log(np.clip(p, 1e-12, None)).mean() == pytest.approx(losses[-1], abs=1e-6)
+
+
 def test_batch_norm_statistics_are_restored_too() -> None:
     task = tiny_task()
     flipped = dataclasses.replace(task.validation, y=1 - task.validation.y)  # so that learning makes it worse

@@ -2,11 +2,17 @@
 
 Pseudo-labels (Lee 2013) with a threshold and equal numbers per class. The teacher predicts first: ``contrastive`` where
 X starts from an encoder, for with few labels it is right more often than X, and wrong elsewhere (docs/few_labels.md has
-the figures). In later rounds X predicts, as it was trained last. Predictions are made as sure as they are right on
-validation (temperature scaling) before the threshold is asked. Validation decides when to stop and how sure is sure:
-no model that was fitted on validation texts labels the pool for a fit that validation judges. When all is decided, the
-teacher is fitted once more on the validation labels too, and what it then says of the pool teaches the model that is
-handed out: a fifth more labels made a teacher of hotel remarks three points better.
+the figures). In later rounds X predicts, as it was trained last, and each round looks at texts that none has looked at
+while there are any. Predictions are made as sure as they are right on validation (temperature scaling) before the
+threshold is asked.
+
+Thousands of texts are another task than a hundred: an encoder is fine-tuned on them for a few passes whose rate falls
+to zero, and the last is kept. The validation texts of few labels are too few to tell epochs apart, and an epoch in the
+middle of a schedule for many more is no model to keep.
+
+Validation decides when to stop and how sure is sure: no model that was fitted on validation texts labels the pool for a
+fit that validation judges. When all is decided, the teacher is fitted once more on the validation labels too, and what
+it and the last round's model then say of further texts teaches the model that is handed out.
 """
 
 from __future__ import annotations
@@ -25,7 +31,9 @@ from headstart.evaluation.calibration import scaled, temperature
 from headstart.models.classifier import Probabilities
 from headstart.strategies import contrastive
 from headstart.strategies.contrastive import ContrastiveConfig
+from headstart.strategies.gradual import GradualConfig
 from headstart.strategies.task import Fit, Fitted, Task
+from headstart.training.loop import TrainingConfig
 
 
 class SelfTrainConfig(BaseModel):
@@ -41,7 +49,11 @@ class SelfTrainConfig(BaseModel):
         1, ge=1, description="most rounds after the first fit; ends with one that validation does not confirm"
     )
     confidence: float = Field(0.6, gt=0, lt=1, description="calibrated probability from which a prediction is used")
-    pool: int = Field(4000, ge=1, description="most unlabeled texts looked at, drawn by the seed")
+    pool: int = Field(4000, ge=1, description="most unlabeled texts that a round looks at, drawn by the seed")
+    epochs: int = Field(
+        2, ge=1, description="passes of a round over all its texts, for a strategy that trains an encoder's weights"
+    )
+    rate: float = Field(0.5, gt=0, description="peak learning rate of those passes, as a share of the strategy's own")
 
 
 class SelfTrained(BaseModel):
@@ -50,6 +62,7 @@ class SelfTrained(BaseModel):
     Attributes:
         strategy: the strategy's own.
         self_train: the stage's.
+        student: the strategy's in a round, where thousands of texts are trained on.
         teacher: of the teacher; None where the strategy is its own.
     """
 
@@ -57,6 +70,7 @@ class SelfTrained(BaseModel):
 
     strategy: BaseModel
     self_train: SelfTrainConfig
+    student: BaseModel
     teacher: ContrastiveConfig | None = None
 
     @model_serializer
@@ -66,59 +80,82 @@ class SelfTrained(BaseModel):
 
 
 def fit(task: Task, strategy: Fit, config: SelfTrained) -> Fitted:
-    """Fit, label the pool, fit again from the same start with what was labeled, perhaps once more.
+    """Fit, label some of the pool, fit again from the same start with what was labeled, perhaps once more.
 
     The first round is what was asked for: it is kept unless validation is worse by more than two standard errors, for
     one of 20 validation texts can outweigh what all others gained. A further one is kept if validation is better, and
-    the first that is not ends it. Where only the teacher's round was kept, and the teacher can be refitted on training
-    and validation texts, that one labels the pool for the last fit; the validation probabilities are those of the fit
-    that was judged.
+    the first that is not ends it. Where a round was kept, a last fit follows that validation does not judge: on the
+    validation labels too, with what the refitted teacher and the best round's model say of the next texts of the pool.
+    The validation probabilities are those of the fit that was judged.
 
     Raises:
         StrategyError: there are no unlabeled texts, or they lack what the training texts have.
     """
-    pool = usable_pool(task, config.self_train)
-    own = config.strategy
+    stage, pool = config.self_train, usable_pool(task)
     # A refit model has seen the validation labels: what it says of the pool may not be judged on validation.
-    plain = _without_refit(own)
-    first = best = _Round.of(task, strategy(task, plain))
+    first = best = teacher = _Round.of(task, strategy(task, _without_refit(config.strategy)))
     notes: dict[str, Any] = {"pool": len(pool), "first": first.figures()}
-    teacher = first
     if config.teacher is not None:
         teacher = _Round.of(task, contrastive.fit(task, _without_refit(config.teacher)))
-        notes["teacher"] = {"strategy": config.self_train.teacher, **teacher.figures()}
-    first_teacher = teacher
+        notes["teacher"] = {"strategy": stage.teacher, **teacher.figures()}
+    taught = teacher
     rounds: list[dict[str, Any]] = []
-    for number in range(1, config.self_train.rounds + 1):
-        labeled = confident(teacher.label(pool), pool, task, config.self_train, number)
+    for number in range(1, stage.rounds + 1):
+        looked_at = part(pool, stage, number)
+        labeled = confident(taught.label(looked_at), looked_at, task, stage, number)
         if not len(labeled):
             rounds.append({"round": number, "added": _counts(task, labeled), "kept": False})
             break
         grown = replace(task, train=task.train.concat(labeled))
-        again = _Round.of(grown, strategy(grown, plain))
+        again = _Round.of(grown, strategy(grown, _without_refit(config.student)))
         worse, error = again.worse_than(best)
         kept = worse <= 2 * error if number == 1 else worse < 0
         rounds.append({"round": number, "added": _counts(task, labeled), "kept": kept, **again.figures()})
         if not kept:
             break
-        teacher = best = again
+        taught = best = again
     notes |= {"rounds": rounds, "temperature": best.temperature}
-    last = best.task
-    if config.teacher is not None and config.teacher.refit and sum(r["kept"] for r in rounds) == 1:
-        again = replace(first_teacher, fitted=contrastive.refit(task, config.teacher, first_teacher.fitted))
-        labeled = confident(again.label(pool), pool, task, config.self_train, 1)
+    count = sum(r["kept"] for r in rounds)
+    last, settings = best.task, config.student if count else config.strategy
+    renewed = False
+    if count and config.teacher is not None and config.teacher.refit:
+        renewed = True
+        teacher = replace(teacher, fitted=contrastive.refit(task, config.teacher, teacher.fitted))
+        looked_at = part(pool, stage, count + 1)
+        both = (teacher.label(looked_at) + best.label(looked_at)) / 2
+        labeled = confident(both, looked_at, task, stage, count + 1)
         last = replace(task, train=task.train.concat(labeled)) if len(labeled) else last
         notes["refit"] = {"added": _counts(task, labeled)}
-    fitted = best.fitted if last is best.task and plain is own else strategy(last, own)
+    if not renewed and not _refits(config.strategy):
+        fitted = best.fitted
+    else:
+        if count and not _refits(settings) and getattr(settings, "keep", "best") == "last":
+            last = replace(last, train=last.train.concat(task.validation))  # which chooses nothing in this fit
+        fitted = strategy(last, settings)
     return replace(fitted, validation=best.fitted.validation, notes=fitted.notes | {"self_train": notes})
 
 
+def student_of(config: BaseModel, stage: SelfTrainConfig) -> BaseModel:
+    """Return the settings of a strategy that fine-tunes an encoder for a round: few passes, of which the last is kept.
+
+    One that thaws layers epoch by epoch keeps its own, and so does what is no network.
+    """
+    if not isinstance(config, TrainingConfig) or isinstance(config, GradualConfig):
+        return config
+    rate = config.learning_rate * stage.rate
+    return config.model_copy(update={"epochs": stage.epochs, "learning_rate": rate, "keep": "last", "refit": False})
+
+
+def _refits(config: Any) -> bool:
+    return bool(getattr(config, "refit", False))
+
+
 def _without_refit(config: Any) -> Any:
-    return config.model_copy(update={"refit": False}) if getattr(config, "refit", False) else config
+    return config.model_copy(update={"refit": False}) if _refits(config) else config
 
 
-def usable_pool(task: Task, config: SelfTrainConfig) -> Examples:
-    """Return the unlabeled texts to look at: none that is also a training or validation text, and each once.
+def usable_pool(task: Task) -> Examples:
+    """Return the unlabeled texts that are not also training or validation texts, each once, in the seed's order.
 
     Raises:
         StrategyError: there are none, or they lack second texts or columns that the training texts have.
@@ -133,7 +170,13 @@ def usable_pool(task: Task, config: SelfTrainConfig) -> Examples:
     rows = np.sort(np.fromiter(first.values(), dtype=np.int64, count=len(first)))
     if not len(rows):
         raise StrategyError("needs unlabeled texts that are not also training or validation texts; there are none")
-    return pool.take(np.sort(np.random.default_rng(task.seed).permutation(rows)[: config.pool]))
+    return pool.take(np.random.default_rng(task.seed).permutation(rows))
+
+
+def part(pool: Examples, config: SelfTrainConfig, number: int) -> Examples:
+    """Return the texts that a round, counted from 1, looks at: those that none before it did, then the first again."""
+    size = min(config.pool, len(pool))
+    return pool.take(np.sort(np.arange((number - 1) * size, number * size) % len(pool)))
 
 
 def confident(proba: Probabilities, pool: Examples, task: Task, config: SelfTrainConfig, number: int) -> Examples:

@@ -158,13 +158,14 @@ def work(plan: Plan, config: BaseModel, *, train: int, validation: int, holdout:
     scoring = 0.0 if plan.strategy.starts_from == "nothing" else 1.0
     if isinstance(config, SelfTrained):
         pool, rounds = config.self_train.pool, config.self_train.rounds
-        grown = [train, *[train + pool] * rounds]
-        fits = sum(work(plan, config.strategy, train=n, validation=validation, holdout=0) for n in grown)
+        fits = work(plan, config.strategy, train=train, validation=validation, holdout=0)
+        a_round = work(plan, config.student, train=train + pool, validation=validation, holdout=0)
+        fits += a_round * rounds
         if config.teacher is not None:
             taught = replace(plan, strategy=STRATEGIES[config.self_train.teacher], after=())
             fits += work(taught, config.teacher, train=train, validation=validation, holdout=0)
             if config.teacher.refit:
-                fits += work(plan, config.strategy, train=train + pool, validation=validation, holdout=0)
+                fits += a_round
                 rounds += 1
         return fits + scoring * (rounds * pool + holdout)
     if isinstance(config, ContrastiveConfig):
@@ -219,8 +220,9 @@ def config_for(plan: Plan, settings: dict[str, dict[str, Any]], *, gru: bool = F
     config = plan.strategy.config(**values)
     if SELF_TRAIN in plan.after:
         stage = SelfTrainConfig(**settings.get(SELF_TRAIN, {}))
-        taught = stage.teacher != "itself" and plan.strategy.name != stage.teacher
-        taught = taught and plan.strategy.starts_from == "encoder" and not gru
+        tuned = plan.strategy.starts_from == "encoder" and not gru
+        taught = tuned and stage.teacher not in ("itself", plan.strategy.name)
         teacher = ContrastiveConfig(**settings.get(stage.teacher, {})) if taught else None
-        return SelfTrained(strategy=config, self_train=stage, teacher=teacher)
+        student = self_train.student_of(config, stage) if tuned else config
+        return SelfTrained(strategy=config, self_train=stage, student=student, teacher=teacher)
     return config

@@ -6,7 +6,7 @@ import contextlib
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +42,9 @@ class TrainingConfig(BaseModel):
     step_tokens: int = Field(4096, ge=1, description="most padded tokens computed at once; a step over it is split")
     checkpointing: bool = Field(
         False, description="compute activations again in the backward pass: less memory for big encoders, slower"
+    )
+    keep: Literal["best", "last"] = Field(
+        "best", description="whose weights are handed out: the epoch's of least validation log loss, or the last one's"
     )
     refit: bool = Field(
         False, description="train again on train + validation up to the best epoch, at the same rates epoch by epoch"
@@ -84,7 +87,7 @@ def train(
     advance: Advance | None = None,
     on_epoch: Callable[[dict[str, float]], None] | None = None,
 ) -> History:
-    """Train the parameters that require a gradient, in place; the best epoch's weights are left in the network.
+    """Train the parameters that require a gradient, in place; the weights of the best epoch, or the last, are left.
 
     A step is always ``batch_size`` texts; over ``step_tokens``, or where that saves padding, it is computed in pieces
     whose gradients are weighted by size, which equals the undivided step. Frozen modules run in evaluation mode.
@@ -92,7 +95,8 @@ def train(
     Args:
         classifier: network, tokenizer and runtime.
         data: N training texts.
-        validation: texts for early stopping on log loss; without them the last epoch is kept.
+        validation: texts for early stopping on log loss; without them the last epoch is kept, and so it is with
+            ``keep`` = ``last``, which never stops early.
         config: rates and lengths.
         seed: of order and dropout.
         class_weights: weight per class, shape (C,), or None.
@@ -135,7 +139,8 @@ def train(
             history.epochs.append(figures)
             if on_epoch is not None:
                 on_epoch(figures)
-            if keeper.see(epoch, figures.get("validation_log_loss", -float(epoch))):
+            loss = figures.get("validation_log_loss") if config.keep == "best" else None
+            if keeper.see(epoch, -float(epoch) if loss is None else loss):
                 history.validation = judged
             if epoch - max(keeper.best_epoch, started - 1) >= config.patience:
                 break
