@@ -41,11 +41,14 @@ def with_pool(task: Task, n: int = 60, seed: int = 9) -> Task:
 class Spy:
     """A strategy that notes what it was given.
 
-    The k-th fit is right on a share ``right[k]`` of the validation texts, and ``sure[k]`` of all it says.
+    The k-th fit is right on a share ``right[k]`` of the validation texts, and ``sure[k]`` of all it says. Texts of the
+    pool are of one class and the next in turn, with ``pool`` the probability; ``other`` is of the opposite opinion.
     """
 
-    def __init__(self, *right: float, sure: tuple[float, ...] = (0.8,), pool: float = 0.99) -> None:
-        self.right, self.sure, self.pool = right, sure, pool
+    def __init__(
+        self, *right: float, sure: tuple[float, ...] = (0.8,), pool: float = 0.99, other: bool = False
+    ) -> None:
+        self.right, self.sure, self.pool, self.other = right, sure, pool, other
         self.given: list[tuple[Task, Any]] = []
 
     def __call__(self, task: Task, config: Any) -> Fitted:
@@ -55,18 +58,27 @@ class Spy:
         said = np.where(np.arange(N) < round(right * N), task.validation.y, (task.validation.y + 1) % C)
         validation = np.full((N, C), (1 - sure) / (C - 1))
         validation[np.arange(N), said] = sure
-        return Fitted(_Alternating(C, self.pool), validation, 1, notes={"fit": len(self.given)})  # type: ignore[arg-type]
+        number = len(self.given)
+        epochs = [{"epoch": float(number)}]
+        notes = {"fit": number, "refit": False}
+        return Fitted(_Alternating(C, self.pool, self.other), validation, 1, epochs, None, notes)  # type: ignore[arg-type]
 
 
 class _Alternating:
-    def __init__(self, classes: int, sure: float) -> None:
-        self.classes, self.sure = classes, sure
+    def __init__(self, classes: int, sure: float, other: bool) -> None:
+        self.classes, self.sure, self.other = classes, sure, other
 
     def predict_proba(self, examples: Examples, advance: object = None) -> Probabilities:
         rows = np.arange(len(examples))
         proba = np.full((len(examples), self.classes), (1 - self.sure) / (self.classes - 1))
-        proba[rows, rows % self.classes] = self.sure - rows / 1e6  # the earlier the surer
+        proba[rows, (rows + self.other) % self.classes] = self.sure - rows / 1e6  # the earlier the surer
         return proba / proba.sum(axis=1, keepdims=True)
+
+
+def teach(monkeypatch: pytest.MonkeyPatch, teacher: Spy) -> None:
+    """Put a spy in the teacher's place."""
+    monkeypatch.setattr("headstart.strategies.contrastive.fit", teacher)
+    monkeypatch.setattr("headstart.strategies.contrastive.refit", lambda task, config, fitted: teacher(task, config))
 
 
 def run(spy: Spy, task: Task, **settings: Any) -> Fitted:
@@ -130,7 +142,8 @@ def test_no_confident_text_of_a_class_ends_it() -> None:
     task = with_pool(tiny_task(n=20, n_validation=10), 100)
     spy = Spy(0.7, pool=0.51)
     found = run(spy, task, confidence=0.95).notes["self_train"]
-    assert found["rounds"] == [{"round": 1, "added": {"negative": 0, "positive": 0}, "kept": False}]
+    nothing = {"added": {"negative": 0, "positive": 0}, "kept": False}
+    assert found["rounds"] == [{"round": 1, "looked_at": found["pool"], **nothing}]
 
 
 def test_a_model_that_has_seen_validation_never_labels_the_pool() -> None:
@@ -226,7 +239,9 @@ def test_a_class_without_training_texts_does_not_stop_it() -> None:
     assert set(confident(proba, task.unlabeled, two, SelfTrainConfig(), 1).y) == {0, 2}
 
 
-@pytest.mark.parametrize("name", ["tfidf+self-train", "linear-probe+self-train", "full+self-train"])
+@pytest.mark.parametrize(
+    "name", [f"{n}+self-train" for n in ("tfidf", "linear-probe", "full", "partial", "gradual", "lora")]
+)
 def test_real_strategies_learn_save_and_repeat(name: str, tiny_encoder: Path, tmp_path: Path) -> None:
     def fitted(seed: int = 0) -> tuple[Task, Fitted]:
         task = with_pool(tiny_task(encoder=tiny_encoder, seed=seed))
@@ -312,9 +327,13 @@ def test_work_counts_every_round_and_the_last_fit() -> None:
     sizes = {"validation": 20, "holdout": 0}
     config: Any = table.config_for(plan, {"self-train": {"rounds": 2, "pool": 100}})
     own = [table.work(plain, config.strategy, train=80, **sizes)]
-    own += [table.work(plain, config.student, train=180, **sizes)] * 3
+    own += [table.work(plain, config.student, train=200, **sizes)] * 3
     teacher = table.work(table.plan("contrastive"), config.teacher, train=80, **sizes)
-    assert table.work(plan, config, train=80, **sizes) == sum(own) + teacher + 3 * 100
+    assert table.work(plan, config, train=80, **sizes) == sum(own) + teacher + 4 * 100  # the last by two models
+    itself: dict[str, dict[str, Any]] = {"self-train": {"pool": 100, "teacher": "itself"}, "full": {"refit": True}}
+    config = table.config_for(plan, itself)
+    own[0] = table.work(plain, config.strategy, train=80, **sizes)
+    assert table.work(plan, config, train=80, **sizes) == sum(own[:3]) + 100
 
 
 def test_who_teaches() -> None:
@@ -340,8 +359,7 @@ def test_the_threshold_is_asked_of_calibrated_probabilities() -> None:
 def test_the_teacher_labels_the_first_round_and_has_not_seen_validation(monkeypatch: pytest.MonkeyPatch) -> None:
     task = with_pool(tiny_task(n=20, n_validation=30), 100)
     teacher, spy = Spy(0.7, pool=0.95), Spy(0.7, 0.8, pool=0.55)
-    monkeypatch.setattr("headstart.strategies.contrastive.fit", teacher)
-    monkeypatch.setattr("headstart.strategies.contrastive.refit", lambda task, config, fitted: teacher(task, config))
+    teach(monkeypatch, teacher)
     stage = SelfTrainConfig(confidence=0.7, rounds=2)
     config = settings_of(NoConfig(), stage, ContrastiveConfig())
     found = fit(task, spy, config).notes["self_train"]
@@ -363,8 +381,7 @@ def test_a_refitted_teacher_teaches_the_model_that_is_handed_out(
     """Only where its round was kept; validation is never judged by what knows its labels."""
     task = with_pool(tiny_task(n=20, n_validation=30), 100)
     teacher, spy = Spy(0.7, pool=0.95), Spy(*right, 0.1)
-    monkeypatch.setattr("headstart.strategies.contrastive.fit", teacher)
-    monkeypatch.setattr("headstart.strategies.contrastive.refit", lambda task, config, fitted: teacher(task, config))
+    teach(monkeypatch, teacher)
     config = settings_of(NoConfig(), SelfTrainConfig(confidence=0.7), ContrastiveConfig(refit=refit))
     fitted = fit(task, spy, config)
     assert [settings.refit for _, settings in teacher.given] == [False] + [True] * (fits - 2)
@@ -388,18 +405,65 @@ def test_the_model_handed_out_learns_every_label_and_texts_that_no_round_looked_
 ) -> None:
     task = with_pool(tiny_task(n=20, n_validation=30), 100)
     teacher, spy = Spy(0.7, pool=0.95), Spy(0.7, 0.8)
-    monkeypatch.setattr("headstart.strategies.contrastive.fit", teacher)
-    monkeypatch.setattr("headstart.strategies.contrastive.refit", lambda task, config, fitted: teacher(task, config))
+    teach(monkeypatch, teacher)
     stage = SelfTrainConfig(pool=len(usable_pool(task)) // 2)
-    fit(task, spy, settings_of(given, stage, ContrastiveConfig()))
+    fitted = fit(task, spy, settings_of(given, stage, ContrastiveConfig()))
     (_, first), (one_round, its), (last, settings) = spy.given
     assert first == given.model_copy(update={"refit": False})
     assert its == settings == student_of(given, stage)
     assert last.train.texts[:20] + last.train.texts[-30:] == task.train.texts + task.validation.texts
     assert last.train.y[-30:].tolist() == task.validation.y.tolist()
     rounds = [set(one_round.train.texts[20:]), set(last.train.texts[20:-30])]
-    assert rounds[0] and rounds[1]
+    assert all(rounds)
     assert not rounds[0] & rounds[1]
+    assert last.on_epoch is None
+    assert fitted.epochs == [{"epoch": 2.0}], "epochs judged by texts that were trained on"
+    assert (fitted.notes["fit"], fitted.notes["refit"]) == (3, True)
+
+
+@pytest.mark.parametrize(("parts", "whose"), [(2, "both"), (1, "the teacher's")])
+def test_the_rounds_model_has_a_say_where_it_was_not_trained(
+    parts: int, whose: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Student and teacher say the opposite: with equal weights nothing is sure, else it is as the teacher has it."""
+    task = with_pool(tiny_task(n=20, n_validation=30), 100)
+    teach(monkeypatch, Spy(0.7, pool=0.95))
+    size = len(usable_pool(task)) // parts
+    config = settings_of(NoConfig(), SelfTrainConfig(pool=size), ContrastiveConfig())
+    found = fit(task, Spy(0.7, 0.7, pool=0.95, other=True), config).notes["self_train"]
+    assert found["rounds"][0]["kept"]
+    assert found["refit"]["looked_at"] == size
+    assert (sum(found["refit"]["added"].values()) > 0) is (whose == "the teacher's")
+
+
+@pytest.mark.parametrize(("right", "kept"), [((0.6, 0.7, 0.8), [True, True]), ((0.6, 0.8, 0.7), [True, False])])
+def test_the_last_fit_goes_on_behind_the_rounds(
+    right: tuple[float, ...], kept: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = with_pool(tiny_task(n=20, n_validation=30), 150)
+    teach(monkeypatch, Spy(0.7, pool=0.95))
+    spy = Spy(*right)
+    stage = SelfTrainConfig(rounds=2, pool=len(usable_pool(task)) // 3)
+    fitted = fit(task, spy, settings_of(NoConfig(), stage, ContrastiveConfig()))
+    assert [r["kept"] for r in fitted.notes["self_train"]["rounds"]] == kept
+    added = [set(given.train.texts[20:]) for given, _ in spy.given]
+    assert [bool(texts) for texts in added] == [False, True, True, True]
+    assert len(set.union(*added)) == sum(map(len, added))
+    assert fitted.notes["fit"] == 4
+    assert fitted.epochs == [{"epoch": 3.0 if kept[1] else 2.0}]
+
+
+def test_what_does_not_fine_tune_an_encoder_trains_as_it_always_does() -> None:
+    def config_of(name: str, gru: bool = False) -> Any:
+        return table.config_for(table.plan(name), {"full": {"layer_decay": 0.9, "keep": "best"}}, gru=gru)
+
+    for name in ("scratch-transformer+self-train", "scratch-gru+self-train", "gradual+self-train"):
+        assert config_of(name).student == config_of(name).strategy
+    assert config_of("full+self-train", gru=True).student == config_of("full+self-train", gru=True).strategy
+    assert config_of("full+self-train").student.layer_decay == 0.9
+    for name in ("full", "partial", "lora", "source+lora"):
+        student = config_of(f"{name}+self-train").student
+        assert (student.epochs, student.keep) == (2, "last")
 
 
 @pytest.mark.parametrize("refit", [True, False])

@@ -6,13 +6,13 @@ the figures). In later rounds X predicts, as it was trained last, and each round
 while there are any. Predictions are made as sure as they are right on validation (temperature scaling) before the
 threshold is asked.
 
-Thousands of texts are another task than a hundred: an encoder is fine-tuned on them for a few passes whose rate falls
-to zero, and the last is kept. The validation texts of few labels are too few to tell epochs apart, and an epoch in the
+Thousands of texts are another task than a hundred: `full`, `partial` and `lora` make a few passes whose rate falls to
+zero, and the last is kept. The validation texts of few labels are too few to tell epochs apart, and an epoch in the
 middle of a schedule for many more is no model to keep.
 
 Validation decides when to stop and how sure is sure: no model that was fitted on validation texts labels the pool for a
-fit that validation judges. When all is decided, the teacher is fitted once more on the validation labels too, and what
-it and the last round's model then say of further texts teaches the model that is handed out.
+round that validation judges. When all is decided, the teacher is fitted once more on the validation labels too, and
+what it and the last round's model then say of further texts teaches the model that is handed out.
 """
 
 from __future__ import annotations
@@ -31,9 +31,10 @@ from headstart.evaluation.calibration import scaled, temperature
 from headstart.models.classifier import Probabilities
 from headstart.strategies import contrastive
 from headstart.strategies.contrastive import ContrastiveConfig
-from headstart.strategies.gradual import GradualConfig
+from headstart.strategies.full import FullConfig
+from headstart.strategies.lora import LoraConfig
+from headstart.strategies.partial import PartialConfig
 from headstart.strategies.task import Fit, Fitted, Task
-from headstart.training.loop import TrainingConfig
 
 
 class SelfTrainConfig(BaseModel):
@@ -51,7 +52,7 @@ class SelfTrainConfig(BaseModel):
     confidence: float = Field(0.6, gt=0, lt=1, description="calibrated probability from which a prediction is used")
     pool: int = Field(4000, ge=1, description="most unlabeled texts that a round looks at, drawn by the seed")
     epochs: int = Field(
-        2, ge=1, description="passes of a round over all its texts, for a strategy that trains an encoder's weights"
+        2, ge=1, description="passes of `full`, `partial` and `lora` over the texts of a round; the last is kept"
     )
     rate: float = Field(0.5, gt=0, description="peak learning rate of those passes, as a share of the strategy's own")
 
@@ -84,17 +85,18 @@ def fit(task: Task, strategy: Fit, config: SelfTrained) -> Fitted:
 
     The first round is what was asked for: it is kept unless validation is worse by more than two standard errors, for
     one of 20 validation texts can outweigh what all others gained. A further one is kept if validation is better, and
-    the first that is not ends it. Where a round was kept, a last fit follows that validation does not judge: on the
-    validation labels too, with what the refitted teacher and the best round's model say of the next texts of the pool.
-    The validation probabilities are those of the fit that was judged.
+    the first that is not ends it. Where a round was kept, and another strategy teaches and is refitted, a last fit
+    follows that is not judged: on the validation labels too, with what the refitted teacher says of the next texts of
+    the pool, and the best round's model where it was not trained on them. Without such a teacher X is fitted once more
+    where it refits itself. Validation probabilities and epochs are those of the fit that was judged.
 
     Raises:
         StrategyError: there are no unlabeled texts, or they lack what the training texts have.
     """
     stage, pool = config.self_train, usable_pool(task)
     # A refit model has seen the validation labels: what it says of the pool may not be judged on validation.
-    first = best = teacher = _Round.of(task, strategy(task, _without_refit(config.strategy)))
-    notes: dict[str, Any] = {"pool": len(pool), "first": first.figures()}
+    best = teacher = _Round.of(task, strategy(task, _without_refit(config.strategy)))
+    notes: dict[str, Any] = {"pool": len(pool), "first": best.figures()}
     if config.teacher is not None:
         teacher = _Round.of(task, contrastive.fit(task, _without_refit(config.teacher)))
         notes["teacher"] = {"strategy": stage.teacher, **teacher.figures()}
@@ -103,44 +105,48 @@ def fit(task: Task, strategy: Fit, config: SelfTrained) -> Fitted:
     for number in range(1, stage.rounds + 1):
         looked_at = part(pool, stage, number)
         labeled = confident(taught.label(looked_at), looked_at, task, stage, number)
+        rounds.append({"round": number, "looked_at": len(looked_at), "added": _counts(task, labeled), "kept": False})
         if not len(labeled):
-            rounds.append({"round": number, "added": _counts(task, labeled), "kept": False})
             break
         grown = replace(task, train=task.train.concat(labeled))
         again = _Round.of(grown, strategy(grown, _without_refit(config.student)))
         worse, error = again.worse_than(best)
         kept = worse <= 2 * error if number == 1 else worse < 0
-        rounds.append({"round": number, "added": _counts(task, labeled), "kept": kept, **again.figures()})
+        rounds[-1] |= {"kept": kept, **again.figures()}
         if not kept:
             break
         taught = best = again
     notes |= {"rounds": rounds, "temperature": best.temperature}
-    count = sum(r["kept"] for r in rounds)
-    last, settings = best.task, config.student if count else config.strategy
-    renewed = False
-    if count and config.teacher is not None and config.teacher.refit:
-        renewed = True
+    any_kept = best.task is not task
+    last, settings = best.task, config.student if any_kept else config.strategy
+    refits = _refits(config.strategy)
+    if any_kept and config.teacher is not None and config.teacher.refit:
+        refits = True
         teacher = replace(teacher, fitted=contrastive.refit(task, config.teacher, teacher.fitted))
-        looked_at = part(pool, stage, count + 1)
-        both = (teacher.label(looked_at) + best.label(looked_at)) / 2
-        labeled = confident(both, looked_at, task, stage, count + 1)
+        number = len(rounds) + 1
+        looked_at = part(pool, stage, number)
+        proba = teacher.label(looked_at)
+        if number * stage.pool <= len(pool):  # of what it was trained on, the round's model repeats what it was told
+            proba = (proba + best.label(looked_at)) / 2
+        labeled = confident(proba, looked_at, task, stage, number)
+        notes["refit"] = {"looked_at": len(looked_at), "added": _counts(task, labeled)}
         last = replace(task, train=task.train.concat(labeled)) if len(labeled) else last
-        notes["refit"] = {"added": _counts(task, labeled)}
-    if not renewed and not _refits(config.strategy):
-        fitted = best.fitted
-    else:
-        if count and not _refits(settings) and getattr(settings, "keep", "best") == "last":
+    fitted = best.fitted
+    if refits:
+        if any_kept and not _refits(settings) and getattr(settings, "keep", "best") == "last":
             last = replace(last, train=last.train.concat(task.validation))  # which chooses nothing in this fit
-        fitted = strategy(last, settings)
-    return replace(fitted, validation=best.fitted.validation, notes=fitted.notes | {"self_train": notes})
+        fitted = strategy(replace(last, on_epoch=None), settings)
+        notes_of_fit = fitted.notes | ({"refit": True} if "refit" in fitted.notes else {})
+        fitted = replace(fitted, validation=best.fitted.validation, epochs=best.fitted.epochs, notes=notes_of_fit)
+    return replace(fitted, notes=fitted.notes | {"self_train": notes})
 
 
 def student_of(config: BaseModel, stage: SelfTrainConfig) -> BaseModel:
-    """Return the settings of a strategy that fine-tunes an encoder for a round: few passes, of which the last is kept.
+    """Return a strategy's settings for a round: ``full``, ``partial`` and ``lora`` make few passes and keep the last.
 
-    One that thaws layers epoch by epoch keeps its own, and so does what is no network.
+    The others keep their own: ``gradual`` thaws epoch by epoch, the rest is not trained for epochs or not pretrained.
     """
-    if not isinstance(config, TrainingConfig) or isinstance(config, GradualConfig):
+    if not isinstance(config, FullConfig | PartialConfig | LoraConfig):
         return config
     rate = config.learning_rate * stage.rate
     return config.model_copy(update={"epochs": stage.epochs, "learning_rate": rate, "keep": "last", "refit": False})

@@ -139,8 +139,7 @@ def train(
             history.epochs.append(figures)
             if on_epoch is not None:
                 on_epoch(figures)
-            loss = figures.get("validation_log_loss") if config.keep == "best" else None
-            if keeper.see(epoch, -float(epoch) if loss is None else loss):
+            if keeper.see(epoch, figures.get("validation_log_loss") if config.keep == "best" else None):
                 history.validation = judged
             if epoch - max(keeper.best_epoch, started - 1) >= config.patience:
                 break
@@ -267,9 +266,12 @@ class _Keeper:
         self.last_epoch = 0
         self.copies: list[torch.Tensor] = []
 
-    def see(self, epoch: int, loss: float) -> bool:
-        """Keep the epoch if it is the best so far; return whether it is."""
+    def see(self, epoch: int, loss: float | None) -> bool:
+        """Keep the epoch if it is the best so far, as each is without a loss; return whether it is."""
         self.last_epoch = epoch
+        if loss is None:
+            self.best_epoch = epoch
+            return True
         if loss >= self.best:
             return False
         self.best, self.best_epoch = loss, epoch
