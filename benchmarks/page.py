@@ -60,7 +60,7 @@ _SECTIONS = (
     Section(
         "hotel_few_labels",
         "Hotel remarks with 100 labels",
-        "80 remarks to train on, 20 to choose with, 2,000 held out; three seeds, each with labels of its own; the "
+        "80 remarks to train on, 20 to choose with, 2,000 held out; five seeds, each with labels of its own; the "
         "others are the unlabeled pool. Explained in [examples/hotel_few_labels.md](../examples/hotel_few_labels.md).",
         "python benchmarks/hotel_few_labels.py --json benchmarks/results/hotel_few_labels.json",
     ),
