@@ -97,13 +97,14 @@ def new_parser(text: str | None, *, out: str) -> argparse.ArgumentParser:
 
 
 def add_sizes(parser: argparse.ArgumentParser, *, labeled: int | None, holdout: int | None, seeds: int) -> None:
-    """Add flags that make a benchmark smaller, for a first look; claims are about the defaults."""
+    """Add flags that make a benchmark smaller, for a first look, or go on with it; claims are about the defaults."""
     if labeled is not None:
         parser.add_argument("--labeled", type=int, default=labeled, metavar="N", help="labels (%(default)s)")
     if holdout is not None:
         parser.add_argument("--holdout", type=int, default=holdout, metavar="N", help="held out (%(default)s)")
     parser.add_argument("--seeds", type=int, default=seeds, metavar="N", help="seeds (%(default)s)")
     parser.add_argument("--strategies", metavar="NAME,...", help="fewer strategies; their claims are left out")
+    parser.add_argument("--resume", action="store_true", help="go on with what an interrupted run left in --out")
 
 
 def run_example(file: str, options: argparse.Namespace, *, without: Sequence[str] = (), **changes: Any) -> Comparison:
@@ -111,14 +112,15 @@ def run_example(file: str, options: argparse.Namespace, *, without: Sequence[str
 
     Args:
         file: the experiment.
-        options: of the command line: ``out``, ``threads`` and ``quiet``.
+        options: of the command line: ``out``, ``threads``, ``quiet``, and ``resume`` where there is one.
         without: settings of the file that are left out.
         changes: settings that win over the file's.
     """
     values = {key: value for key, value in read_yaml(EXAMPLES / file).items() if key not in without}
     values |= {key: value for key, value in changes.items() if value is not None}
     values |= {"out": options.out, "tracking": False}
-    shutil.rmtree(options.out, ignore_errors=True)  # a finished comparison there would be taken for this one
+    if not getattr(options, "resume", False):
+        shutil.rmtree(options.out, ignore_errors=True)  # a finished comparison there would be taken for this one
     if options.threads is not None:
         values["threads"] = options.threads
     data = values.pop("data")

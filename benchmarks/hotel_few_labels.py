@@ -41,7 +41,8 @@ def main() -> int:
     add_sizes(parser, labeled=100, holdout=2000, seeds=5)
     options = parser.parse_args()
     folder = Path(options.out)
-    shutil.rmtree(folder, ignore_errors=True)
+    if not options.resume:
+        shutil.rmtree(folder, ignore_errors=True)
     data, held = split(folder, options.holdout)
     comparisons = [compared(data, held, folder, options, seed) for seed in range(options.seeds)]
     names = fitted(comparisons)
@@ -63,7 +64,7 @@ def split(folder: Path, size: int) -> tuple[Path, Path]:
     config = parse({**read_yaml(EXAMPLES / "hotel_few_labels.yaml"), "data": str(source), "holdout_size": size})
     held = set(load_data(config, seed=config.seed).splits.holdout.texts)
     frame = pd.read_parquet(source)
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     files = folder / "others.parquet", folder / "held_out.parquet"
     for file, rows in zip(files, (~frame["text"].isin(held), frame["text"].isin(held)), strict=True):
         frame[rows].to_parquet(file)

@@ -125,8 +125,13 @@ def test_few_labels_runs_tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert found["comparisons"][0]["rows"]["unlabeled"] > 10_000
     assert len(set(found["by_seed"]["tfidf"])) == 2, "each seed has labels of its own"
     assert f"| `tfidf` | {accuracy['tfidf']:.4f} |" in page._by_seed(found["by_seed"])
-    assert [notes["pool"] for notes in found["self_train"]["tfidf+self-train"]] == [4000, 4000]
+    assert [n["rounds"][0]["looked_at"] for n in found["self_train"]["tfidf+self-train"]] == [4000, 4000]
     assert "`tfidf+self-train` | `tfidf` |" in page._leads(found["against"])
+    records = sorted((tmp_path / "out").glob("seed-*/fits/*/seed-*/record.json"))
+    times = [record.stat().st_mtime_ns for record in records]
+    monkeypatch.setattr("sys.argv", [*words.split(), "--out", str(tmp_path / "out"), "--resume"])
+    assert hotel_few_labels.main() == 0
+    assert [record.stat().st_mtime_ns for record in records] == times, "a finished fit was made again"
 
 
 def test_pairs_of_the_race_are_those_of_setfits_shape() -> None:

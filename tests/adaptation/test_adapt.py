@@ -25,11 +25,13 @@ from headstart.adaptation.corpus import read_rows
 from headstart.adaptation.language_model import load_language_model
 from headstart.adaptation.loop import Adaptation
 from headstart.adaptation.state import StateStore, uninterrupted
-from headstart.errors import DataError, ModelError
+from headstart.errors import ConfigError, DataError, ModelError
 from headstart.models import folder as model_folder
 from headstart.models.encoders import Encoder
 from headstart.models.network import NetworkClassifier
 from headstart.models.runtime import Runtime
+from headstart.training.dropout import ByteDropout
+from headstart.training.loop import checkpointed
 
 TEXTS = separable_texts(120, words=10)[0]
 QUICK = {"learning_rate": 3e-3, "epochs": 2, "batch_tokens": 256, "held_out": 0.2, "rows": "texts"}
@@ -122,6 +124,54 @@ def test_in_bfloat16_loss_and_gradients_are_those_of_float32_but_for_rounding(
     assert torch.cosine_similarity(low, exact, dim=0) > 0.995
     assert float(low.norm() / exact.norm()) == pytest.approx(1, abs=0.03)
     assert torch.equal(low, again)
+
+
+@every_architecture
+def test_checkpointing_computes_layers_again_and_changes_no_gradient(
+    architecture: str, checkpoint: Callable[[str], Path]
+) -> None:
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    lm = load_language_model(Encoder("tiny", checkpoint(architecture)), seed=0)
+    corpus = read_rows(lm.tokenizer, TEXTS[:9], max_length=32, rows="texts")
+    if not lm.model.supports_gradient_checkpointing:
+        refused = Adaptation(lm, corpus, corpus, AdaptConfig(checkpointing=True), runtime=Runtime(), seed=0)
+        with pytest.raises(ConfigError, match="lower batch_tokens instead"):
+            refused.run()
+        return
+    calls: list[str] = []
+    for name, module in lm.model.named_modules():
+        if isinstance(module, GradientCheckpointingLayer):
+            module.register_forward_pre_hook(lambda *_given, name=name: calls.append(name))
+    found = []
+    for wanted in (False, True):
+        config = AdaptConfig(checkpointing=wanted)
+        running = Adaptation(lm, corpus, corpus, config, runtime=Runtime(), seed=0)
+        lm.train_body(embeddings=True, top_layers=None)
+        lm.model.zero_grad()
+        calls.clear()
+        torch.manual_seed(0)
+        with checkpointed(lm.model, wanted, instead=""):
+            lm.model.train()
+            for module in lm.model.modules():
+                if isinstance(module, torch.nn.Dropout | ByteDropout):
+                    module.eval()
+            loss, count = running._loss(corpus, np.arange(9), 1)
+            (loss / count).backward()
+        found.append(({n: p.grad for n, p in lm.model.named_parameters() if p.grad is not None}, len(calls)))
+    (plain, once), (again, twice) = found
+    assert twice > once > 0, "no layer was computed again"
+    assert plain.keys() == again.keys()
+    for name, gradient in plain.items():
+        torch.testing.assert_close(gradient, again[name], atol=1e-6, rtol=1e-4, msg=name)
+
+
+def test_an_adaptation_with_checkpointing_repeats_bit_for_bit(tiny_encoder: Path, tmp_path: Path) -> None:
+    one, other = (adapted(tiny_encoder, tmp_path / name, checkpointing=True) for name in ("one", "other"))
+    assert one.card["epochs"] == other.card["epochs"]
+    weights = weights_of(tmp_path / "other")
+    for name, tensor in weights_of(tmp_path / "one").items():
+        assert torch.equal(tensor, weights[name])
 
 
 @every_architecture

@@ -29,6 +29,9 @@ class AdaptConfig(BaseModel):
     warmup: float = Field(0.1, ge=0, lt=1, description="share of steps with rising rate")
     weight_decay: float = Field(0.01, ge=0, description="AdamW's decay of weight matrices")
     max_grad_norm: float = Field(1.0, gt=0, description="gradients are scaled down to this norm")
+    checkpointing: bool = Field(
+        False, description="compute activations again in the backward pass: less memory for big encoders, slower"
+    )
     head_epochs: int = Field(
         1, ge=0, description="passes that train a fresh language-model head alone, before the encoder moves"
     )

@@ -20,7 +20,7 @@ from headstart.models.batching import Rows, Tokens, collate
 from headstart.models.classifier import Advance
 from headstart.models.runtime import Runtime, seeded
 from headstart.training.dropout import use_byte_dropout
-from headstart.training.loop import TrainingConfig, set_modes
+from headstart.training.loop import TrainingConfig, checkpointed, set_modes
 from headstart.training.optimizer import Optimizer
 
 Batch = tuple[dict[str, torch.Tensor], torch.Tensor, torch.Tensor]
@@ -75,7 +75,8 @@ class Adaptation:
         self.runtime, self.seed, self.store = runtime, seed, store
         self.advance, self.on_epoch = advance, on_epoch
         self.model = lm.model.to(runtime.device)
-        self.noise = use_byte_dropout(self.model, seed)
+        # Checkpointing draws the same numbers twice, and can only do so with torch's own.
+        self.noise = None if config.checkpointing else use_byte_dropout(self.model, seed)
         vocabulary = int(self.model.config.vocab_size)
         self.masker = (
             None
@@ -93,12 +94,13 @@ class Adaptation:
 
         Raises:
             HeadstartError: training diverged.
+            ConfigError: ``checkpointing`` is wanted of an architecture that has none.
         """
         found = None if self.store is None else self.store.read()
         self.at = Position() if found is None else found[0]
         if self.store is not None and found is not None and math.isfinite(self.at.best_loss):
             self.best = self.store.read_best(self.at.best_epoch)  # weights that move on from here, maybe for the worse
-        with seeded(self.seed):
+        with seeded(self.seed), checkpointed(self.model, self.config.checkpointing, instead="batch_tokens"):
             for number in range(self.at.phase, len(self.phases)):
                 try:
                     with uninterrupted():

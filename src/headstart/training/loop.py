@@ -118,7 +118,7 @@ def train(
     history = History()
     keeper = _Keeper(model)
     started = 1 if layered is None else layered.complete
-    with seeded(seed), _checkpointing(model, config.checkpointing):
+    with seeded(seed), checkpointed(model, config.checkpointing, instead="step_tokens"):
         for epoch in range(1, (stop or config.epochs) + 1):
             batches = training_batches(data.tokens.lengths, config.batch_size, generator)
             step.plan(len(batches) * config.epochs)
@@ -165,14 +165,23 @@ def set_modes(model: nn.Module) -> None:
 
 
 @contextlib.contextmanager
-def _checkpointing(model: Any, wanted: bool) -> Iterator[None]:
-    """Keep only the states between layers inside the block (Chen et al. 2016, https://arxiv.org/abs/1604.06174)."""
+def checkpointed(model: Any, wanted: bool, *, instead: str) -> Iterator[None]:
+    """Keep only the states between layers inside the block (Chen et al. 2016, https://arxiv.org/abs/1604.06174).
+
+    Args:
+        model: of transformers.
+        wanted: whether to; otherwise nothing happens.
+        instead: the setting to lower where the architecture cannot.
+
+    Raises:
+        ConfigError: the architecture cannot.
+    """
     if not wanted:
         yield
         return
     if not getattr(model, "supports_gradient_checkpointing", False):
         kind = getattr(getattr(model, "config", None), "model_type", type(model).__name__)
-        raise ConfigError(f"a '{kind}' cannot be trained with checkpointing; lower step_tokens instead")
+        raise ConfigError(f"a '{kind}' cannot be trained with checkpointing; lower {instead} instead")
     renamed = hasattr(model, "activation_checkpointing_enable")  # since transformers 5.23
     name = "activation_checkpointing" if renamed else "gradient_checkpointing"
     getattr(model, f"{name}_enable")(**{f"{name}_kwargs": {"use_reentrant": False}})
