@@ -151,7 +151,7 @@ _SECTIONS = (
     Section(
         "useful_arithmetic",
         "Useful arithmetic",
-        "Arithmetic that cannot be avoided, over the processor's rate of matrix products measured in the same run.",
+        "Matrix products of a plain loop over real tokens, over the processor's rate of such products in the same run.",
         "python benchmarks/useful_arithmetic.py --json benchmarks/results/useful_arithmetic.json",
     ),
     Section(
@@ -290,6 +290,8 @@ def _result_parts(result: Result) -> list[str]:
         parts.append("![seconds and memory over texts, length and strategies](cost_growth.png)")
     if result.get("against"):
         parts.append(_leads(result["against"]))
+    if result.get("told"):
+        parts.append("\n".join(f"- {sentence}" for sentence in result["told"]))
     if result.get("kills"):
         parts.append(_kills(result))
     parts.append(_machine(result))
@@ -334,11 +336,13 @@ def _growth(rows: Sequence[Result]) -> str:
             row["of"],
             *(str(row[name]) for name in ("times", "texts", "tokens", "strategies")),
             seconds(row["seconds_fit"]),
+            seconds(row["seconds"]),
             size(row["peak_memory_bytes"]),
         ]
         for row in rows
     ]
-    return markdown(["grown", "times", "texts", "tokens at most", "strategies", "seconds to fit", "peak memory"], cells)
+    heads = ["times", "texts", "tokens at most", "strategies", "seconds to fit", "whole process", "peak memory"]
+    return markdown(["grown", *heads], cells)
 
 
 def _interval(ends: Sequence[float | None]) -> str:

@@ -2,8 +2,9 @@
 
 A classifier is fitted on a part of the SST-2 train set, and labels 20,000 other phrases of it. Each way runs in a
 process of its own, `--rounds` times in turn; its clock starts when the model is loaded and the texts are in memory.
-The pipeline is used as its documentation says, once more with texts sorted by length for comparison. What is claimed is
-the median over rounds of the ratio within a round; smallest and largest are told too.
+The pipeline is used as its documentation says, once more with texts sorted by length for comparison. Then some texts
+are given one at a time. What is claimed is the median over rounds of the ratio within a round; smallest and largest are
+told too.
 
     python benchmarks/predict_race.py --json benchmarks/results/predict_race.json
     python benchmarks/predict_race.py --texts 2000 --rounds 1 --model runs/reviews/best
@@ -32,6 +33,7 @@ _TIMES = 5.0
 _SAME = 0.995
 _FITTED_ON = 2000
 _MAX_LENGTH = 128
+_ALONE = 200
 
 
 def main() -> int:
@@ -62,15 +64,24 @@ def main() -> int:
     labels = {way: pd.read_csv(folder / f"{way}.csv")["prediction"].astype(str) for way in WAYS}
     same = float((labels["ours"] == labels["pipeline"]).mean())
     ratios = {way: ratios_of(runs["ours"], runs[way]) for way in WAYS if way != "ours"}
+    alone = [round(b["ms_alone"] / a["ms_alone"], 3) for a, b in zip(runs["ours"], runs["pipeline"], strict=True)]
+    one_by_one = {way: statistics.median(r["ms_alone"] for r in found) for way, found in runs.items()}
     runtime = choose_runtime()
     claims = [
         median_at_least("texts per second, ours over the pipeline", ratios["pipeline"], _TIMES),
+        median_at_least("one text at a time, the pipeline's time over ours", alone, 1.0),
         Claim("share of texts with the same label", f">= {_SAME}", f"{same:.4f}", same >= _SAME),
     ]
     figures = {
         "texts": options.texts,
         "texts_per_second": {way: round(value, 1) for way, value in rate.items()},
         "ratios": ratios,
+        "ms_alone": one_by_one,
+        "ratios_alone": alone,
+        "told": [
+            f"Texts per second: {said_of(rate, 0)}.",
+            f"Milliseconds for one text alone: {said_of(one_by_one, 1)}.",
+        ],
         "runs": runs,
         "precision": runtime.precision,
         "product_rates_gflops": runtime.product_rates,
@@ -79,8 +90,12 @@ def main() -> int:
     print(f"products, GFLOP/s at (1024, 384, 1536): {runtime.product_rates}; precision chosen: {runtime.precision}")
     for way, found in ratios.items():
         print(f"ours over {way}, round by round: {spread(found)}")
-    print("texts per second: " + ", ".join(f"{way} {value:.0f}" for way, value in rate.items()))
     return finish("predict_race", options, claims, figures)
+
+
+def said_of(values: Mapping[str, float], digits: int) -> str:
+    """Return a number per way, in words."""
+    return ", ".join(f"{way} {value:.{digits}f}" for way, value in values.items())
 
 
 def ratios_of(ours: Sequence[Mapping[str, Any]], theirs: Sequence[Mapping[str, Any]]) -> list[float]:
@@ -106,15 +121,18 @@ def one(way: str, folder: Path, model: Path) -> int:
     import torch
 
     keep_freed_memory()
-    loaded = WAYS[way](model)
+    loaded, alone = WAYS[way](model)
     texts = pd.read_csv(folder / "texts.csv", keep_default_na=False)["text"].tolist()
     loaded(texts[:64], folder / "warm.csv")
     start = time.perf_counter()
     loaded(texts, folder / f"{way}.csv")
     seconds = time.perf_counter() - start
-    print(
-        json.dumps({"texts_per_second": len(texts) / seconds, "seconds": seconds, "threads": torch.get_num_threads()})
-    )
+    start = time.perf_counter()
+    for text in texts[:_ALONE]:
+        alone(text)
+    ms_alone = round((time.perf_counter() - start) * 1000 / min(_ALONE, len(texts)), 3)
+    found = {"texts_per_second": len(texts) / seconds, "seconds": seconds, "ms_alone": ms_alone}
+    print(json.dumps({**found, "threads": torch.get_num_threads()}))
     return 0
 
 
@@ -130,7 +148,7 @@ def _ours(model: Path) -> Any:
         pd.DataFrame({"text": texts}).to_csv(source, index=False)
         predict_file(opened, source, out)
 
-    return run
+    return run, lambda text: opened.predict_proba([text])
 
 
 def _pipeline(model: Path, *, in_order: bool = False) -> Any:
@@ -144,7 +162,7 @@ def _pipeline(model: Path, *, in_order: bool = False) -> Any:
         labels = dict(zip(order, (f["label"] for f in found), strict=True))
         pd.DataFrame({"text": texts, "prediction": [labels[i] for i in range(len(texts))]}).to_csv(out, index=False)
 
-    return run
+    return run, lambda text: classify(text, truncation=True, max_length=_MAX_LENGTH)
 
 
 WAYS = {"ours": _ours, "pipeline": _pipeline, "pipeline_sorted": lambda model: _pipeline(model, in_order=True)}

@@ -205,13 +205,31 @@ def test_race_without_bfloat16_products_says_so() -> None:
     assert [(c.got, c.met) for c in recipe_race.claims_of(found)][1] == ("no such products here", False)
 
 
+def test_the_page_tells_what_no_claim_says() -> None:
+    known = json.loads((ROOT / "benchmarks/results/same_seed.json").read_text())
+    assert "- One.\n- Two." in page._result_parts(known | {"told": ["One.", "Two."]})
+
+
 def test_padding_and_useful_claims() -> None:
     assert useful_arithmetic.padding(np.full(640, 10)) == 0
     assert 0 < useful_arithmetic.padding(np.arange(1, 641)) < 0.05
-    good = {"share_training": 0.41, "share_scoring": 0.66, "padding": {"a": 0.04, "b": 0.01}}
+    good = {"shares_training": [0.41], "shares_scoring": [0.5, 0.66, 0.7], "padding": {"a": 0.04, "b": 0.01}}
     assert all(c.met for c in useful_arithmetic.claims_of(good))
-    bad = {"share_training": 0.2, "share_scoring": 0.3, "padding": {"a": 0.04, "b": 0.051}}
+    bad = {"shares_training": [0.2], "shares_scoring": [0.3], "padding": {"a": 0.04, "b": 0.051}}
     assert not any(c.met for c in useful_arithmetic.claims_of(bad))
+
+
+def test_what_the_top_layer_spares_is_no_executed_arithmetic(tiny_encoder: Path) -> None:
+    """Of a layer's matrices, query, output and both of the feed-forward part, for all tokens but the first."""
+    from headstart.models.loading import load_body
+
+    body = load_body(tiny_encoder)
+    config = body.config
+    d, wide, layers = config.hidden_size, config.intermediate_size, config.num_hidden_layers
+    spared = (2 * d * d + 2 * d * wide) / (layers * (4 * d * d + 2 * d * wide))
+    classifier: Any = SimpleNamespace(model=SimpleNamespace(base_model=body))
+    assert useful_arithmetic.executed(classifier, np.ones(5)) == 1
+    assert useful_arithmetic.executed(classifier, np.full(5, 10)) == pytest.approx(1 - spared * 0.9)
 
 
 def test_encoder_passes_are_counted(tiny_encoder: Path) -> None:
@@ -235,14 +253,14 @@ def test_demo_and_growth_claims(tmp_path: Path) -> None:
         ("300 (200 to 390)", False),
         ("300 (200 to 390)", True),
     ]
-    rows = [
-        {"of": "texts", "times": t, "seconds_fit": 2.0 * t, "peak_memory_bytes": 10**9} for t in cost_growth.TEXTS
-    ] + [{"of": "length", "times": t, "seconds_fit": 3.0 * t, "peak_memory_bytes": 10**9} for t in cost_growth.LENGTHS]
+    same: dict[str, Any] = {"seconds": 30.0, "peak_memory_bytes": 10**9}
+    rows = [{"of": "texts", "times": t, "seconds_fit": 2.0 * t, **same} for t in cost_growth.TEXTS]
+    rows += [{"of": "length", "times": t, "seconds_fit": 3.0 * t, **same} for t in cost_growth.LENGTHS]
     assert all(c.met for c in cost_growth.claims_of(rows))
-    rows += [{"of": "strategies", "times": 1, "seconds_fit": 1.0, "peak_memory_bytes": 10**9}]
+    rows += [{"of": "strategies", "times": 1, "seconds_fit": 1.0, **same}]
     cost_growth.plot(rows, tmp_path / "plot.png")
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
-    assert "| strategies | 1 | 100 | 32 | 2 | 1.0s | 1.0GB |" in page._growth(
+    assert "| strategies | 1 | 100 | 32 | 2 | 1.0s | 30s | 1.0GB |" in page._growth(
         [{**rows[-1], "texts": 100, "tokens": 32, "strategies": 2}]
     )
     rows[2]["seconds_fit"] = 60.0

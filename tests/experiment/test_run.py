@@ -65,6 +65,7 @@ def test_a_comparison_leaves_a_whole_folder(tmp_path: Path, tiny_encoder: Path) 
     assert comparison.record == record
     assert [row["name"] for row in record["strategies"]] == ["majority", "tfidf", "full"]
     assert {row["status"] for row in record["strategies"]} == {"ok"}
+    assert record["runtime"]["precision"] == "float32"
     full = record["strategies"][2]
     assert set(full) >= {
         "name", "status", "reason", "metrics", "validation", "fits", "seconds_fit", "texts_per_second",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -42,6 +43,30 @@ def models(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Path) -> dict
 @pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(labeling, "CHUNK_ROWS", 7)
+
+
+def test_the_next_chunk_is_tokenized_while_one_is_scored(
+    models: dict[str, Any], tmp_path: Path, small_chunks: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    classifier = models["full"].classifier
+    prepare, score = classifier.prepare, classifier.score
+    begun: list[int] = []
+    second = threading.Event()
+
+    def preparing(examples: Any) -> Any:
+        begun.append(len(examples))
+        if len(begun) == 2:
+            second.set()
+        return prepare(examples)
+
+    def scoring(prepared: Any, *given: Any) -> Any:
+        assert second.wait(30), "the second chunk waits for the first to be scored"
+        return score(prepared, *given)
+
+    monkeypatch.setattr(classifier, "prepare", preparing)
+    monkeypatch.setattr(classifier, "score", scoring)
+    predict_file(models["full"], write(rows(14), tmp_path / "in.csv"), tmp_path / "out.csv")
+    assert begun == [7, 7]
 
 
 def rows(n: int) -> pd.DataFrame:

@@ -102,6 +102,15 @@ def test_other_architectures_are_not_cut(architecture: str, checkpoint: Callable
     assert frozen_depth(model) == 0
 
 
+@pytest.mark.parametrize("architecture", ["modernbert", "mpnet"])
+def test_the_record_says_so_where_an_architecture_cannot_be_cut(
+    architecture: str, checkpoint: Callable[[str], Path]
+) -> None:
+    task = tiny_task(encoder=checkpoint(architecture))
+    assert "no layers can be left out" in fit_strategy("partial", task, epochs=1).notes["frozen_layers"]
+    assert "frozen_layers" not in fit_strategy("full", task, epochs=1).notes
+
+
 def test_electra_projects_its_embeddings_so_cutting_does_not_hold(checkpoint: Callable[[str], Path]) -> None:
     classifier, examples = network(checkpoint("electra")), tiny_task(n=9).train
     assert not prefix_of(classifier).holds(classifier.tokenize(examples), content_keys(examples))

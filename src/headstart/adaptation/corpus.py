@@ -36,9 +36,9 @@ class Corpus:
     def __len__(self) -> int:
         return len(self.words)
 
-    def has_words(self, any_token: bool) -> bool:
-        """Whether there is something to predict: ordinary tokens, or with ``any_token`` unknown ones too."""
-        return bool(len(self)) if any_token else any((row >= 0).any() for row in self.words)
+    def has_words(self, causal: bool) -> bool:
+        """Whether there is something to predict: ordinary tokens, or of a causal model any token after a first."""
+        return bool((self.tokens.lengths > 1).any()) if causal else any((row >= 0).any() for row in self.words)
 
 
 def read_rows(tokenizer: Any, texts: Sequence[str], *, max_length: int, rows: Literal["texts", "blocks"]) -> Corpus:

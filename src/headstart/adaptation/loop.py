@@ -130,7 +130,9 @@ class Adaptation:
         phase, at = self.phases[number], self.at
         is_last = number == len(self.phases) - 1
         if is_last and math.isinf(at.best_loss):
-            self._judge(phase, 0, self._known_loss() if number else self._score(), [])
+            loss = self._known_loss() if number else self._score()
+            with uninterrupted():  # a loss without the weights that have it would be no state to go on from
+                self._judge(phase, 0, loss, [])
         while at.epoch < phase.epochs and not (is_last and at.epoch - at.best_epoch >= self.config.patience):
             self._epoch(number)
             loss = self._score()  # interrupted here, the run goes on behind the epoch's last step

@@ -108,7 +108,7 @@ def set_up(
     loaded = gathered.get(lambda: load_data(config, seed=config.seed, frame=frame, holdout_frame=holdout_frame))
     encoder = gathered.get(lambda: _encoder(config))
     source_data, existing = gathered.get(lambda: _source(config)) or (None, None)
-    runtime = gathered.get(lambda: choose_runtime(config.device, config.precision))
+    runtime = gathered.get(lambda: _runtime(config))
     found = [e for e in (encoder, existing[0] if existing else None) if e is not None]
     text = gathered.get(lambda: text_settings(found, config.max_length, config.truncate, name="--max-length"))
     weights, source, shared = None, None, None
@@ -130,6 +130,12 @@ def set_up(
     setup = Setup(config, loaded, encoder, source_data, source, text, runtime, threads, class_weights=weights)
     _tell(setup, reporter)
     return setup
+
+
+def _runtime(config: ExperimentConfig) -> Runtime:
+    """Measure with as many threads as will be used: precisions may differ by them."""
+    with use_threads(config.threads or cores()):
+        return choose_runtime(config.device, config.precision)
 
 
 def _encoder(config: ExperimentConfig) -> Encoder | None:

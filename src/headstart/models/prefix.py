@@ -31,7 +31,8 @@ from headstart.records import fingerprint
 # Embeddings, then layers that are all alike and told nothing of their number: what is left out is not missed.
 _STACKED = frozenset({"bert", "roberta", "xlm-roberta", "camembert", "electra", "distilbert"})
 _PROBED_TEXTS = 4
-_SAME_ANSWERS = 0.02
+# How far answers may be apart, as a share of the largest: in float32, and where states and products are rounded.
+_SAME, _SAME_ROUNDED = 1e-4, 0.02
 _MOST_BYTES = 256 << 20  # of states held in memory before they are written
 
 
@@ -103,6 +104,17 @@ def frozen_depth(model: Any) -> int:
     while depth < most and not _is_trained(layers[depth]):
         depth += 1
     return depth
+
+
+def cannot_be_cut(model: Any) -> bool:
+    """Tell whether lower layers are frozen in a network of which none can be left out."""
+    if most_layers(model):
+        return False
+    try:
+        layers = layer_list(model)[1]
+    except ModelError:
+        return False
+    return len(layers) > 1 and not _is_trained(layers[0])
 
 
 def _is_trained(module: nn.Module) -> bool:
@@ -204,11 +216,12 @@ class Prefix:
                 rest = self._answers(given)
         except (RuntimeError, ValueError, TypeError, AttributeError, StopIteration):
             return False  # an architecture that is put together in another way
-        return bool(rest.isfinite().all() and (whole - rest).abs().max() <= _SAME_ANSWERS * (1 + whole.abs().max()))
+        share = _SAME if self.network.runtime.precision == "float32" else _SAME_ROUNDED
+        return bool(rest.isfinite().all() and (whole - rest).abs().max() <= share * (1 + whole.abs().max()))
 
     def _answers(self, tokens: Tokens) -> torch.Tensor:
         network = self.network
-        network.model.eval()
+        network.model.eval().to(network.runtime.device)
         with torch.inference_mode(), network.runtime.autocast():
             rows = np.arange(len(tokens))
             return network.answers(collate(tokens, rows, network.tokenizer, network.runtime.device)).float()

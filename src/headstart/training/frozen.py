@@ -9,7 +9,7 @@ from pathlib import Path
 
 from headstart.models.cache import cache_limit
 from headstart.models.network import NetworkClassifier
-from headstart.models.prefix import Prefix, frozen_depth
+from headstart.models.prefix import Prefix, cannot_be_cut, frozen_depth
 from headstart.training.data import Data
 
 
@@ -58,6 +58,8 @@ class FrozenStart:
                 self._prefix = self._usable(
                     Prefix(self.classifier, depth, key=self.key, cache=self.cache), data, validation
                 )
+        if not depth and cannot_be_cut(self.classifier.model):
+            self.why_whole = "computed in every epoch: of this architecture no layers can be left out"
         return self._prefix
 
     def _usable(self, prefix: Prefix, data: Data, validation: Data | None) -> Prefix | None:
