@@ -22,7 +22,7 @@ import headstart
 from headstart.cli.reporting import LineReporter
 from headstart.experiment.comparison import Comparison
 from headstart.experiment.config import read_yaml
-from headstart.models.runtime import choose_runtime, keep_freed_memory
+from headstart.models.runtime import choose_runtime, keep_freed_memory, keep_kernels
 from headstart.records import hardware, read_json, stable, versions, write_json
 from headstart.report.leaderboard import ordered
 from headstart.report.render import render_table
@@ -124,7 +124,8 @@ def run_example(file: str, options: argparse.Namespace, *, without: Sequence[str
     if options.threads is not None:
         values["threads"] = options.threads
     data = values.pop("data")
-    keep_freed_memory()  # as the command line does
+    keep_freed_memory()  # as the command line does, and the next
+    keep_kernels()
     reporter = LineReporter(Console(stderr=True), values.get("metric", "macro_f1"), quiet=options.quiet)
     comparison = headstart.compare(data, reporter=reporter, **values)
     if not options.quiet:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -12,6 +13,8 @@ from torch import nn
 from conftest import ARCHITECTURES, tiny_task
 from headstart.models import batching, packed
 from headstart.models.loading import load_classifier, load_tokenizer
+from headstart.models.network import NetworkClassifier
+from headstart.models.packed import pack
 from headstart.models.runtime import Runtime, ready_to_score
 
 needs_operators = pytest.mark.skipif(
@@ -54,6 +57,25 @@ def test_every_architecture_answers_as_under_autocast(architecture: str, checkpo
     torch.testing.assert_close(ours, theirs, atol=2e-2, rtol=2e-2)
     assert not any(isinstance(module, packed.PackedLinear) for module in model.modules())
     assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
+
+
+@needs_operators
+@pytest.mark.parametrize("room", ["4096", "1024"])
+def test_scoring_between_epochs_is_packed_where_kernels_have_room(
+    room: str, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = tiny_task(n=8)
+    model, _ = load_classifier(tiny_encoder, task.labels, seed=0)
+    classifier = NetworkClassifier(
+        model, load_tokenizer(tiny_encoder), task.labels, task.text, Runtime(precision="bfloat16")
+    )
+    tokens = classifier.tokenize(task.train)
+    plain = classifier.logits(tokens)
+    made: list[int] = []
+    monkeypatch.setattr(packed, "pack", lambda network: (made.append(1), pack(network))[1])
+    monkeypatch.setenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", room)
+    np.testing.assert_allclose(classifier.logits(tokens), plain, atol=2e-2, rtol=2e-2)
+    assert bool(made) is (room == "4096")
 
 
 def test_other_activations_are_left_alone() -> None:

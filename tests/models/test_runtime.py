@@ -38,6 +38,17 @@ def test_a_given_precision_is_taken_without_measuring(precision: str) -> None:
     assert choose_runtime("cpu", precision) == Runtime("cpu", precision, {})  # type: ignore[arg-type]
 
 
+def test_room_for_kernels_is_made_once_and_left_to_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", raising=False)
+    assert not runtime.has_room_for_kernels()  # oneDNN keeps 1,024 by itself
+    runtime.keep_kernels()
+    assert runtime.has_room_for_kernels()
+    for given in ("512", "many"):
+        monkeypatch.setenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", given)
+        runtime.keep_kernels()
+        assert not runtime.has_room_for_kernels()
+
+
 def test_auto_device_is_the_processor_where_there_is_no_gpu() -> None:
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")

@@ -66,9 +66,10 @@ def compare_and_show(config: ExperimentConfig, *, as_json: bool, quiet: bool) ->
         quiet: no progress and no notes.
     """
     from headstart.experiment.run import run
-    from headstart.models.runtime import keep_freed_memory
+    from headstart.models.runtime import keep_freed_memory, keep_kernels
 
     keep_freed_memory()
+    keep_kernels()
     gc.freeze()  # what was imported stays: the collector, called before every fit, need not look through it
     try:
         with reporter(config.metric, quiet=quiet) as listener:

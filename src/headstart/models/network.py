@@ -17,7 +17,7 @@ from headstart.models.checkpoint import quiet_transformers
 from headstart.models.classifier import Advance, Prepared, Probabilities, softmax
 from headstart.models.first_token import use_first_token_only
 from headstart.models.loading import load_classifier, load_tokenizer
-from headstart.models.runtime import Runtime, ready_to_score
+from headstart.models.runtime import Runtime, has_room_for_kernels, ready_to_score
 from headstart.models.store import content_keys
 
 if TYPE_CHECKING:
@@ -87,7 +87,8 @@ class NetworkClassifier:
 
     def logits(self, tokens: Tokens, advance: Advance | None = None) -> npt.NDArray[np.float32]:
         """Return logits (N, C), computed in batches of similar length."""
-        return self._logits(self._ready or ready_to_score(self.model, self.runtime), tokens, advance)
+        ready = self._ready or ready_to_score(self.model, self.runtime, kept=has_room_for_kernels())
+        return self._logits(ready, tokens, advance)
 
     def _logits(self, network: Any, tokens: Tokens, advance: Advance | None = None) -> npt.NDArray[np.float32]:
         out = np.zeros((len(tokens), len(self.labels)), dtype=np.float32)
