@@ -48,7 +48,7 @@ _RIVALS = {
 
 def main() -> int:
     parser = new_parser(__doc__, out="adapt_race")
-    parser.add_argument("--rows", type=int, default=1000, metavar="N", help="texts (%(default)s)")
+    parser.add_argument("--rows", type=int, default=400, metavar="N", help="texts (%(default)s)")
     parser.add_argument("--epochs", type=int, default=2, metavar="N", help="epochs (%(default)s)")
     parser.add_argument("--batch-size", type=int, default=32, metavar="N", help="the Trainer's texts a step (32)")
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="seeds (%(default)s)")
