@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from conftest import ARCHITECTURES, tiny_task
+from conftest import ARCHITECTURES, fit_strategy, tiny_task
 from headstart.models import batching, packed
 from headstart.models.loading import load_classifier, load_tokenizer
 from headstart.models.network import NetworkClassifier
@@ -76,6 +77,20 @@ def test_scoring_between_epochs_is_packed_where_kernels_have_room(
     monkeypatch.setenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", room)
     np.testing.assert_allclose(classifier.logits(tokens), plain, atol=2e-2, rtol=2e-2)
     assert bool(made) is (room == "4096")
+
+
+@needs_operators
+@pytest.mark.parametrize("strategy", ["full", "partial", "gradual", "lora", "scratch-transformer", "scratch-gru"])
+def test_every_network_is_scored_between_packed_epochs(
+    strategy: str, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = replace(tiny_task(n=24, encoder=tiny_encoder), runtime=Runtime(precision="bfloat16"))
+    plain = fit_strategy(strategy, task, epochs=3)
+    monkeypatch.setenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "4096")
+    again = fit_strategy(strategy, task, epochs=3)
+    for one, other in zip(plain.epochs, again.epochs, strict=True):
+        assert one["train_loss"] == other["train_loss"]
+        assert one["validation_log_loss"] == pytest.approx(other["validation_log_loss"], abs=0.02)
 
 
 def test_other_activations_are_left_alone() -> None:

@@ -50,8 +50,14 @@ class PackedLinear(nn.Module):
 
 
 def pack(model: nn.Module) -> nn.Module:
-    """Exchange the linear layers of a network that is only scored with, in place; return it."""
+    """Exchange the linear layers of a network that is only scored with, in place; return it.
+
+    A layer under an adapter (PEFT's ``base_layer``) stays as it is, and so do the adapter's: they ask for weights.
+    """
+    under = {id(part) for module in model.modules() if hasattr(module, "base_layer") for part in module.modules()}
     for parent in list(model.modules()):
+        if id(parent) in under:
+            continue
         for name, layer in list(parent.named_children()):
             if type(layer) is nn.Linear:
                 setattr(parent, name, PackedLinear(layer))
