@@ -1,8 +1,8 @@
 """How cost grows: seconds and memory against the number of texts, their length and the number of strategies.
 
 Real film reviews and MiniLM. Texts are added 4 and 16 times over, cut at 4 times the length, and strategies are added
-one by one. Each measurement is a process of its own with an empty cache; told are the seconds to fit, over all
-strategies, and those of the whole process, which also starts, reads, and scores what is held out.
+one by one. Each measurement is a process of its own with an empty cache, and the median of three; told are the seconds
+to fit, over all strategies, and those of the whole process, which also starts, reads, and scores what is held out.
 
     python benchmarks/cost_growth.py --json benchmarks/results/cost_growth.json --plot docs/cost_growth.png
 """
@@ -10,6 +10,7 @@ strategies, and those of the whole process, which also starts, reads, and scores
 from __future__ import annotations
 
 import shutil
+import statistics
 import sys
 import time
 from pathlib import Path
@@ -27,6 +28,9 @@ def main() -> int:
     parser = new_parser(__doc__, out="cost_growth")
     parser.add_argument("--labeled", type=int, default=100, metavar="N", help="labels at x1 (%(default)s)")
     parser.add_argument("--length", type=int, default=32, metavar="N", help="tokens at x1 (%(default)s)")
+    parser.add_argument(
+        "--rounds", type=int, default=3, metavar="N", help="runs of each, of which medians (%(default)s)"
+    )
     parser.add_argument("--plot", metavar="FILE", type=Path, help="where the plot goes; by default the output folder")
     options = parser.parse_args()
     cells: list[tuple[str, int, dict[str, Any]]] = [
@@ -36,7 +40,8 @@ def main() -> int:
     ]
     rows: list[dict[str, Any]] = []
     for of, times, given in cells:
-        rows.append({"of": of, "times": times, **measure(options, **{"labeled": 4 * options.labeled, **given})})
+        runs = [measure(options, **{"labeled": 4 * options.labeled, **given}) for _ in range(options.rounds)]
+        rows.append({"of": of, "times": times, **middle(runs)})
         if not options.quiet:
             print(f"{of} x {times}: {rows[-1]['seconds_fit']} s, {rows[-1]['peak_memory_bytes'] / 1e9:.2f} GB")
     plot(rows, options.plot or Path(options.out) / "cost_growth.png")
@@ -91,6 +96,12 @@ def measure(
     }
 
 
+def middle(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the medians of runs of the same, and the seconds of each."""
+    medians = {name: statistics.median_low(run[name] for run in runs) for name in runs[0]}
+    return medians | {"runs": [run["seconds_fit"] for run in runs]}
+
+
 def plot(rows: list[dict[str, Any]], file: Path) -> None:
     """Draw seconds and memory over each of the three; straight lines of slope one are what is expected."""
     import matplotlib
@@ -113,7 +124,7 @@ def plot(rows: list[dict[str, Any]], file: Path) -> None:
         other.set_ylim(bottom=0)
         axis.set_xticks(x)
     handles = [*axes[0].get_lines(), *figure.axes[3].get_lines()]
-    axes[0].legend(handles=handles, loc="upper left", frameon=False)
+    figure.legend(handles=handles, loc="outside upper center", ncols=3, frameon=False)
     file.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(file, dpi=120)
     pyplot.close(figure)

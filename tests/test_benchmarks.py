@@ -263,6 +263,9 @@ def test_demo_and_growth_claims(tmp_path: Path) -> None:
     assert "| strategies | 1 | 100 | 32 | 2 | 1.0s | 30s | 1.0GB |" in page._growth(
         [{**rows[-1], "texts": 100, "tokens": 32, "strategies": 2}]
     )
+    runs = [{"seconds": s, "seconds_fit": s / 2, "peak_memory_bytes": 7} for s in (4.0, 2.0, 10.0)]
+    found = {"seconds": 4.0, "seconds_fit": 2.0, "peak_memory_bytes": 7, "runs": [2.0, 1.0, 5.0]}
+    assert cost_growth.middle(runs) == found
     rows[2]["seconds_fit"] = 60.0
     assert not cost_growth.claims_of(rows)[0].met
 
