@@ -124,7 +124,8 @@ def run_example(file: str, options: argparse.Namespace, *, without: Sequence[str
     if options.threads is not None:
         values["threads"] = options.threads
     data = values.pop("data")
-    keep_freed_memory()  # as the command line does, and the next
+    # As the command line does.
+    keep_freed_memory()
     keep_kernels()
     reporter = LineReporter(Console(stderr=True), values.get("metric", "macro_f1"), quiet=options.quiet)
     comparison = headstart.compare(data, reporter=reporter, **values)

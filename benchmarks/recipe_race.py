@@ -203,7 +203,8 @@ def ours(data: dict[str, Any], options: argparse.Namespace) -> dict[str, Any]:
     from headstart.strategies.task import Task
     from useful_arithmetic import matrix_parameters
 
-    keep_freed_memory()  # as the command line does, and the next
+    # As the command line does.
+    keep_freed_memory()
     keep_kernels()
     encoder = find_encoder("minilm")
     start = time.perf_counter()

@@ -29,8 +29,8 @@ from conftest import (
 )
 from headstart.adaptation.adapt import CARD, adapt_encoder, hold_out, state_folder
 from headstart.adaptation.config import AdaptConfig
-from headstart.adaptation.corpus import read_rows
-from headstart.adaptation.language_model import load_language_model
+from headstart.adaptation.corpus import Corpus, read_rows
+from headstart.adaptation.language_model import LanguageModel, load_language_model
 from headstart.adaptation.loop import Adaptation
 from headstart.adaptation.state import StateStore, uninterrupted
 from headstart.errors import ConfigError, DataError, ModelError
@@ -51,6 +51,18 @@ def adapted(folder: Path, out: Path, texts: list[str] = TEXTS, **settings: Any) 
     return adapt_encoder(Encoder("tiny", folder), texts, out, config, runtime=Runtime(), threads=1)
 
 
+def small(folder: Path, count: int) -> tuple[LanguageModel, Corpus]:
+    """Return an encoder's language model and some texts, a row each."""
+    lm = load_language_model(Encoder("tiny", folder), seed=0)
+    return lm, read_rows(lm.tokenizer, TEXTS[:count], max_length=32, rows="texts")
+
+
+def gradients_of(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Return copies of all gradients: some lie in memory that the next step uses again."""
+    found = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    return {name: (grad.to_dense() if grad.is_sparse else grad).clone() for name, grad in found.items()}
+
+
 def weights_of(folder: Path) -> dict[str, torch.Tensor]:
     from safetensors.torch import load_file
 
@@ -62,8 +74,7 @@ def test_head_is_computed_where_needed_and_equals_the_whole(
     architecture: str, checkpoint: Callable[[str], Path]
 ) -> None:
     """The reference is the loss that the architecture's own forward gives for labels of -100 elsewhere."""
-    lm = load_language_model(Encoder("tiny", checkpoint(architecture)), seed=0)
-    corpus = read_rows(lm.tokenizer, TEXTS[:9], max_length=32, rows="texts")
+    lm, corpus = small(checkpoint(architecture), 9)
     running = Adaptation(lm, corpus, corpus, AdaptConfig(), runtime=Runtime(), seed=0)
     lm.model.eval()
     rows = np.arange(9)
@@ -87,8 +98,7 @@ def test_gradients_are_those_of_the_whole(
     architecture: str, embeddings: bool, checkpoint: Callable[[str], Path]
 ) -> None:
     """The reference is torch's cross-entropy of all logits; two steps, so that memory used again is seen."""
-    lm = load_language_model(Encoder("tiny", checkpoint(architecture)), seed=0)
-    corpus = read_rows(lm.tokenizer, TEXTS[:16], max_length=32, rows="texts")
+    lm, corpus = small(checkpoint(architecture), 16)
     running = Adaptation(lm, corpus, corpus, AdaptConfig(), runtime=Runtime(), seed=0)
     lm.train_body(embeddings=embeddings, top_layers=None)
     lm.model.eval()
@@ -103,8 +113,7 @@ def test_gradients_are_those_of_the_whole(
                 labels.view(-1)[at] = wanted
                 loss = lm.model(**batch, labels=labels).loss
             loss.backward()
-            gradients = {n: p.grad for n, p in lm.model.named_parameters() if p.grad is not None}
-            found.append({n: (g.to_dense() if g.is_sparse else g).clone() for n, g in gradients.items()})
+            found.append(gradients_of(lm.model))
         assert found[0].keys() == found[1].keys()
         for name, gradient in found[0].items():
             torch.testing.assert_close(gradient, found[1][name], atol=1e-5, rtol=1e-4, msg=name)
@@ -114,8 +123,7 @@ def test_gradients_are_those_of_the_whole(
 def test_in_bfloat16_loss_and_gradients_are_those_of_float32_but_for_rounding(
     architecture: str, checkpoint: Callable[[str], Path]
 ) -> None:
-    lm = load_language_model(Encoder("tiny", checkpoint(architecture)), seed=0)
-    corpus = read_rows(lm.tokenizer, TEXTS[:32], max_length=32, rows="texts")
+    lm, corpus = small(checkpoint(architecture), 32)
     lm.model.eval()
     found = []
     for precision in ("float32", "bfloat16", "bfloat16"):
@@ -123,10 +131,9 @@ def test_in_bfloat16_loss_and_gradients_are_those_of_float32_but_for_rounding(
         lm.model.zero_grad()
         loss, count = running._loss(corpus, np.arange(32), 0)  # held-out rows have the masks of epoch 0
         (loss / count).backward()
-        gradients = {n: p.grad for n, p in lm.model.named_parameters() if p.grad is not None}
-        dense = [(g.to_dense() if g.is_sparse else g).flatten() for g in gradients.values()]
+        dense = [gradient.flatten() for gradient in gradients_of(lm.model).values()]
         assert running.held_out_loss() == pytest.approx(float(loss.detach()) / count, rel=0.01)
-        found.append((float(loss.detach()) / count, torch.cat(dense).clone()))
+        found.append((float(loss.detach()) / count, torch.cat(dense)))
     (loss, exact), (low_loss, low), (_, again) = found
     assert low_loss == pytest.approx(loss, rel=5e-3)
     assert torch.cosine_similarity(low, exact, dim=0) > 0.995
@@ -138,8 +145,7 @@ def test_in_bfloat16_loss_and_gradients_are_those_of_float32_but_for_rounding(
 def test_checkpointing_computes_layers_again_and_changes_no_gradient(
     architecture: str, checkpoint: Callable[[str], Path]
 ) -> None:
-    lm = load_language_model(Encoder("tiny", checkpoint(architecture)), seed=0)
-    corpus = read_rows(lm.tokenizer, TEXTS[:9], max_length=32, rows="texts")
+    lm, corpus = small(checkpoint(architecture), 9)
     if not lm.model.supports_gradient_checkpointing:
         refused = Adaptation(lm, corpus, corpus, AdaptConfig(checkpointing=True), runtime=Runtime(), seed=0)
         with pytest.raises(ConfigError, match="lower batch_tokens instead"):
@@ -159,7 +165,7 @@ def test_checkpointing_computes_layers_again_and_changes_no_gradient(
                     module.eval()
             loss, count = running._loss(corpus, np.arange(9), 1)
             (loss / count).backward()
-        found.append(({n: p.grad for n, p in lm.model.named_parameters() if p.grad is not None}, len(calls)))
+        found.append((gradients_of(lm.model), len(calls)))
     (plain, once), (again, twice) = found
     assert twice > once > 0, "no layer was computed again"
     assert plain.keys() == again.keys()

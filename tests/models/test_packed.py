@@ -50,7 +50,7 @@ def test_every_architecture_answers_as_under_autocast(architecture: str, checkpo
     tokens = batching.tokenize(tokenizer, task.train, task.text)
     batch = batching.collate(tokens, range(8), tokenizer)  # type: ignore[arg-type]
     before = {name: p.clone() for name, p in model.named_parameters()}
-    cast = ready_to_score(model, Runtime(precision="bfloat16"), kept=True)
+    cast = ready_to_score(model, Runtime(precision="bfloat16"), laid_out=True)
     assert not any(isinstance(m, packed.PackedLinear) for m in ready_to_score(model, Runtime()).modules())
     assert any(isinstance(module, packed.PackedLinear) for module in cast.modules())
     with torch.inference_mode(), Runtime(precision="bfloat16").autocast():

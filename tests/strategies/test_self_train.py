@@ -197,7 +197,7 @@ def test_rounds_look_at_texts_that_none_has_looked_at_while_there_are_any() -> N
 
 
 def test_a_round_of_an_encoder_is_few_passes_and_keeps_the_last() -> None:
-    stage = SelfTrainConfig(epochs=4, rate=0.25)
+    stage = SelfTrainConfig(epochs=4, learning_rate_share=0.25)
     given = FullConfig(learning_rate=2e-4, epochs=9, batch_size=8, refit=True)
     found = student_of(given, stage)
     assert found == FullConfig(learning_rate=5e-5, epochs=4, batch_size=8, keep="last")

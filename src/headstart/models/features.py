@@ -136,7 +136,7 @@ class FeatureExtractor:
     def of_tokens(self, tokens: Tokens, advance: Advance | None = None) -> Features:
         """Return features (N, D), float32, computed in batches of similar length; the cache is not asked."""
         out = np.zeros((len(tokens), self.width), dtype=np.float32)
-        body = self._ready or ready_to_score(self.body, self.runtime, kept=True)
+        body = self._ready or ready_to_score(self.body, self.runtime, laid_out=True)
         with torch.inference_mode(), self.runtime.autocast():
             for rows in batching.scoring_batches(tokens.lengths):
                 batch = batching.collate(tokens, rows, self.tokenizer, self.runtime.device)
@@ -155,7 +155,7 @@ class FeatureExtractor:
 
     def keep_weights(self) -> None:
         """Say that the weights change no more: what scoring needs is then made once, and one text alone is fast."""
-        self._ready = ready_to_score(self.body, self.runtime, kept=True)
+        self._ready = ready_to_score(self.body, self.runtime, laid_out=True)
 
     def _pooled(self, body: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         if self.layer == -1:

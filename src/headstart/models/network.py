@@ -74,7 +74,7 @@ class NetworkClassifier:
         if advance is not None:
             advance(len(keys) - len(missing))
         with prefix.left_out():
-            return softmax(self._logits(ready_to_score(self.model, self.runtime, kept=True), given))
+            return softmax(self._logits(ready_to_score(self.model, self.runtime, laid_out=True), given))
 
     def prepare(self, examples: Examples) -> Prepared:
         """Tokenize."""
@@ -87,7 +87,7 @@ class NetworkClassifier:
 
     def logits(self, tokens: Tokens, advance: Advance | None = None) -> npt.NDArray[np.float32]:
         """Return logits (N, C), computed in batches of similar length."""
-        ready = self._ready or ready_to_score(self.model, self.runtime, kept=has_room_for_kernels())
+        ready = self._ready or ready_to_score(self.model, self.runtime, laid_out=has_room_for_kernels())
         return self._logits(ready, tokens, advance)
 
     def _logits(self, network: Any, tokens: Tokens, advance: Advance | None = None) -> npt.NDArray[np.float32]:
@@ -119,7 +119,7 @@ class NetworkClassifier:
 
     def keep_weights(self) -> None:
         """Say that the weights change no more: what scoring needs is then made once, and one text alone is fast."""
-        self._ready = ready_to_score(self.model, self.runtime, kept=True)
+        self._ready = ready_to_score(self.model, self.runtime, laid_out=True)
 
     def parameters(self) -> int:
         """Return the number of all parameters."""

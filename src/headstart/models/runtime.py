@@ -134,7 +134,7 @@ def with_products_in_bfloat16(model: nn.Module) -> nn.Module:
     return copy.deepcopy(model, shared)
 
 
-def ready_to_score(model: nn.Module, runtime: Runtime, *, kept: bool = False) -> nn.Module:
+def ready_to_score(model: nn.Module, runtime: Runtime, *, laid_out: bool = False) -> nn.Module:
     """Return what a network scores with: itself, or in bfloat16 a copy whose weights are cast once.
 
     The network is put into evaluation mode and onto the device, in place. For one text all this takes longer than a
@@ -143,15 +143,14 @@ def ready_to_score(model: nn.Module, runtime: Runtime, *, kept: bool = False) ->
     Args:
         model: the network.
         runtime: device and precision.
-        kept: the weights change no more, or there is room for the kernels of training and of packed scoring side by
-            side (`has_room_for_kernels`): they are laid out for the kernels, and a GELU is not rounded before it is
-            computed (`models.packed`).
+        laid_out: lay the weights out for the kernels, and do not round before a GELU (`models.packed`): for weights
+            that change no more, and between epochs where the kernels of both have room (`has_room_for_kernels`).
     """
     model.eval().to(runtime.device)
     if runtime.precision != "bfloat16":
         return model
     made = with_products_in_bfloat16(model)
-    return packed.pack(made) if kept and packed.available(runtime.device) else made
+    return packed.pack(made) if laid_out and packed.available(runtime.device) else made
 
 
 @contextlib.contextmanager

@@ -54,7 +54,9 @@ class SelfTrainConfig(BaseModel):
     epochs: int = Field(
         2, ge=1, description="passes of `full`, `partial` and `lora` over the texts of a round; the last is kept"
     )
-    rate: float = Field(0.5, gt=0, description="peak learning rate of those passes, as a share of the strategy's own")
+    learning_rate_share: float = Field(
+        0.5, gt=0, description="peak learning rate of those passes, as a share of the strategy's own"
+    )
 
 
 class SelfTrained(BaseModel):
@@ -148,7 +150,7 @@ def student_of(config: BaseModel, stage: SelfTrainConfig) -> BaseModel:
     """
     if not isinstance(config, FullConfig | PartialConfig | LoraConfig):
         return config
-    rate = config.learning_rate * stage.rate
+    rate = config.learning_rate * stage.learning_rate_share
     return config.model_copy(update={"epochs": stage.epochs, "learning_rate": rate, "keep": "last", "refit": False})
 
 

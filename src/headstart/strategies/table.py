@@ -160,14 +160,14 @@ def work(plan: Plan, config: BaseModel, *, train: int, validation: int, holdout:
         pool, rounds = config.self_train.pool, config.self_train.rounds
         fits = work(plan, config.strategy, train=train, validation=validation, holdout=0)
         grown = work(plan, config.student, train=train + pool + validation, validation=validation, holdout=0)
-        last = getattr(config.strategy, "refit", False) and not getattr(config.student, "refit", False)
+        last_fit = getattr(config.strategy, "refit", False) and not getattr(config.student, "refit", False)
         labeled = rounds * pool
         if config.teacher is not None:
             taught = replace(plan, strategy=STRATEGIES[config.self_train.teacher], after=())
             fits += work(taught, config.teacher, train=train, validation=validation, holdout=0)
             if config.teacher.refit:
-                last, labeled = True, labeled + 2 * pool  # by the teacher and by the last round's model
-        return fits + grown * (rounds + last) + scoring * (labeled + holdout)
+                last_fit, labeled = True, labeled + 2 * pool  # by the teacher and by the last round's model
+        return fits + grown * (rounds + last_fit) + scoring * (labeled + holdout)
     if isinstance(config, ContrastiveConfig):
         once = plan.strategy.cost * config.steps * config.texts + scoring * (train + validation)
         return once * (2 if config.refit else 1) + scoring * holdout
@@ -220,8 +220,8 @@ def config_for(plan: Plan, settings: dict[str, dict[str, Any]], *, gru: bool = F
     config = plan.strategy.config(**values)
     if SELF_TRAIN in plan.after:
         stage = SelfTrainConfig(**settings.get(SELF_TRAIN, {}))
-        tuned = plan.strategy.starts_from == "encoder" and not gru
-        taught = tuned and stage.teacher not in ("itself", plan.strategy.name)
+        taught = plan.strategy.starts_from == "encoder" and not gru
+        taught = taught and stage.teacher not in ("itself", plan.strategy.name)
         teacher = ContrastiveConfig(**settings.get(stage.teacher, {})) if taught else None
         student = config if gru else self_train.student_of(config, stage)
         return SelfTrained(strategy=config, self_train=stage, student=student, teacher=teacher)
