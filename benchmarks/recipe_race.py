@@ -28,7 +28,7 @@ _ACCURACY_LOSS = 0.005
 
 def main() -> int:
     parser = new_parser(__doc__, out="recipe_race")
-    parser.add_argument("--pairs", type=int, default=3, metavar="N", help="timed runs of each side (%(default)s)")
+    parser.add_argument("--pairs", type=int, default=5, metavar="N", help="timed runs of each side (%(default)s)")
     parser.add_argument("--seeds", type=int, default=5, metavar="N", help="seeds for the accuracies (%(default)s)")
     parser.add_argument("--train", type=int, default=600, metavar="N", help="texts to train on (%(default)s)")
     parser.add_argument("--score", type=int, default=2000, metavar="N", help="texts to score (%(default)s)")
@@ -156,6 +156,7 @@ def recipe(data: dict[str, Any], options: argparse.Namespace) -> dict[str, Any]:
     logging.set_verbosity_error()
     set_seed(options.seed)
     folder = str(find_encoder("minilm").folder)
+    start = time.perf_counter()
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=2, dtype=torch.float32)
 
@@ -179,7 +180,6 @@ def recipe(data: dict[str, Any], options: argparse.Namespace) -> dict[str, Any]:
             report_to="none", seed=options.seed, bf16=options.side == "recipe_bfloat16", use_cpu=True,
             disable_tqdm=True, logging_strategy="no",
         )  # fmt: skip
-        start = time.perf_counter()
         trainer = Trainer(
             model=model, args=settings, train_dataset=Set(data["train"]), eval_dataset=Set(data["score"]),
             processing_class=tokenizer, compute_metrics=accuracy,

@@ -13,10 +13,14 @@ from torch import nn
 
 from conftest import ARCHITECTURES, fit_strategy, tiny_task
 from headstart.models import batching, packed
-from headstart.models.loading import load_classifier, load_tokenizer
+from headstart.models.bert_layers import is_gelu
+from headstart.models.first_token import use_first_token_only
+from headstart.models.loading import load_body, load_classifier, load_tokenizer
 from headstart.models.network import NetworkClassifier
 from headstart.models.packed import pack
 from headstart.models.runtime import Runtime, ready_to_score
+
+BERT_KIN = {"bert", "roberta", "xlm-roberta", "electra"}
 
 needs_operators = pytest.mark.skipif(
     not packed.available("cpu"), reason="this torch or processor has no such operators"
@@ -53,11 +57,55 @@ def test_every_architecture_answers_as_under_autocast(architecture: str, checkpo
     cast = ready_to_score(model, Runtime(precision="bfloat16"), laid_out=True)
     assert not any(isinstance(m, packed.PackedLinear) for m in ready_to_score(model, Runtime()).modules())
     assert any(isinstance(module, packed.PackedLinear) for module in cast.modules())
+    whole = sum(isinstance(module, packed.PackedLayer) for module in cast.modules())
+    assert whole == (model.config.num_hidden_layers if architecture in BERT_KIN else 0)
     with torch.inference_mode(), Runtime(precision="bfloat16").autocast():
         theirs, ours = model(**batch).logits.float(), cast(**batch).logits.float()
     torch.testing.assert_close(ours, theirs, atol=2e-2, rtol=2e-2)
     assert not any(isinstance(module, packed.PackedLinear) for module in model.modules())
     assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
+
+
+@needs_operators
+@pytest.mark.parametrize("head", [True, False])
+@pytest.mark.parametrize("masked", [True, False])
+def test_whole_layers_are_their_products_one_by_one(head: bool, masked: bool, tiny_encoder: Path) -> None:
+    """The reference is the same network packed product by product; with a head its top layer gives first tokens."""
+    model = load_classifier(tiny_encoder, tiny_task(n=4).labels, seed=0)[0] if head else load_body(tiny_encoder)
+    if head:
+        use_first_token_only(model)
+    model.eval()
+    runtime = Runtime(precision="bfloat16")
+    ids = torch.randint(5, 60, (5, 13), generator=torch.Generator().manual_seed(0))
+    mask = torch.ones_like(ids)
+    if masked:
+        mask[1, 9:] = mask[4, 2:] = 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(packed, "bert_layers", lambda _: nn.ModuleList())
+        one_by_one = ready_to_score(model, runtime, laid_out=True)
+    whole = ready_to_score(model, runtime, laid_out=True)
+    assert not any(isinstance(module, packed.PackedLayer) for module in one_by_one.modules())
+    with torch.inference_mode(), runtime.autocast():
+        ours, theirs = (network(input_ids=ids, attention_mask=mask)[0].float() for network in (whole, one_by_one))
+    seen = mask.bool() if not head else slice(None)
+    torch.testing.assert_close(ours[seen], theirs[seen], atol=1e-2, rtol=1e-2)
+
+
+@needs_operators
+@pytest.mark.parametrize("change", ["adapter", "activation", "bias", "left out"])
+def test_layers_that_are_not_plain_are_packed_by_product(change: str, tiny_encoder: Path) -> None:
+    model = load_body(tiny_encoder)
+    layer = model.encoder.layer[0]
+    if change == "adapter":
+        layer.attention.self.query = nn.Sequential(layer.attention.self.query)
+    elif change == "activation":
+        layer.intermediate.intermediate_act_fn = nn.ReLU()
+    elif change == "bias":
+        layer.output.dense = nn.Linear(48, 32, bias=False)
+    else:
+        model.encoder.layer[0] = nn.Identity()
+    found = ready_to_score(model, Runtime(precision="bfloat16"), laid_out=True)
+    assert [isinstance(layer, packed.PackedLayer) for layer in found.encoder.layer] == [False, True]  # type: ignore[union-attr]
 
 
 @needs_operators
@@ -94,9 +142,9 @@ def test_every_network_is_scored_between_packed_epochs(
 
 
 def test_other_activations_are_left_alone() -> None:
-    assert packed._is_gelu(nn.GELU())
+    assert is_gelu(nn.GELU())
     for other in (nn.GELU(approximate="tanh"), nn.ReLU(), None):
-        assert not packed._is_gelu(other)
+        assert not is_gelu(other)
 
 
 def test_elsewhere_than_on_a_processor_nothing_is_packed() -> None:

@@ -45,7 +45,7 @@ def test_gradient_is_the_mask_times_the_scale() -> None:
 @given(
     st.lists(st.integers(0, 5), min_size=0, max_size=4),
     st.floats(0, 1, exclude_max=True),
-    st.sampled_from([torch.float32, torch.bfloat16]),
+    st.sampled_from([torch.float32, torch.bfloat16, torch.float16, torch.float64]),
 )
 def test_any_shape_and_type(shape: list[int], p: float, kind: torch.dtype) -> None:
     x = torch.ones(shape, dtype=kind)
@@ -54,6 +54,14 @@ def test_any_shape_and_type(shape: list[int], p: float, kind: torch.dtype) -> No
     assert y.dtype == kind
     scale = 256 / (256 - min(round(256 * p), 255))
     assert all(value == 0 or value == pytest.approx(scale, rel=1e-2) for value in y.flatten().tolist())
+
+
+def test_what_is_dropped_is_zero_whatever_it_was() -> None:
+    x = torch.tensor([float("nan"), float("inf"), -float("inf"), -1.0]).repeat(200)
+    y = layer(0.5)(x)
+    dropped = layer(0.5)(torch.ones(800)) == 0
+    assert torch.equal(y[dropped], torch.zeros(int(dropped.sum())))
+    torch.testing.assert_close(y[~dropped], 2 * x[~dropped], equal_nan=True)
 
 
 def test_evaluation_mode_and_zero_rate_change_nothing() -> None:

@@ -17,6 +17,8 @@ NAME = "headstart"
 _MOST_SCORES = 1_200_000
 # Scores of one text, (heads, T, T): beyond them the fused kernel, which never holds them all, is as fast.
 _MOST_SCORES_OF_A_TEXT = 4_000_000
+# Narrower rows of bfloat16 do not fill a vector of the processor: their softmax's gradient takes ten times as long.
+_WIDE_ROW = 32
 _MASKED = -1e9  # finite, so that a row with nothing to look at is no division by zero
 
 
@@ -47,7 +49,10 @@ def attend(
         return nn.functional.scaled_dot_product_attention(
             query, key, value, attn_mask=mask, scale=scale, dropout_p=dropout
         )
-    found: torch.Tensor = _Products.apply(query, key, value, _added(mask, query, key), scale)
+    added = _added(mask, len(query))
+    if not torch.is_grad_enabled():
+        return _contexts(query, key, value, added, scale)
+    found: torch.Tensor = _Products.apply(query, key, value, added, scale)
     return found
 
 
@@ -96,52 +101,83 @@ def _forward(
     return attend(query, key, value, attention_mask, scale).transpose(1, 2).contiguous(), None
 
 
-def _added(mask: torch.Tensor | None, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
+def _added(mask: torch.Tensor | None, texts: int) -> torch.Tensor | None:
     """Return a mask as float32 numbers to add to scores, (B, 1, Q or 1, K)."""
     if mask is None:
-        return torch.zeros(len(query), 1, 1, key.shape[2])
+        return None
     if mask.dtype is torch.bool:
         mask = torch.zeros(mask.shape).masked_fill_(~mask, _MASKED)
-    return mask.float().expand(len(query), -1, -1, -1)
+    return mask.float().expand(texts, -1, -1, -1)
+
+
+def _contexts(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor | None,
+    scale: float,
+    kept: list[torch.Tensor] | None = None,
+) -> torch.Tensor:
+    """Return contexts (B, H, Q, D) by two products with a softmax in float32 between them, a few texts at a time.
+
+    Args:
+        query: (B, H, Q, D), and so on as for `attend`.
+        key: as for `attend`.
+        value: as for `attend`.
+        mask: float32, (B, 1, Q or 1, K).
+        scale: of the scores.
+        kept: takes the probabilities (b * H, Q, K) of each few texts.
+    """
+    contexts = []
+    for some in _slices(query, key):
+        q, k, v = _flat(query[some]), _flat(key[some]), _flat(value[some])  # (b * H, Q or K, D)
+        scores = torch.bmm(q, k.transpose(1, 2)).view(*query[some].shape[:-1], -1)  # (b, H, Q, K)
+        scores = scores.float().mul_(scale) if mask is None else torch.add(mask[some], scores, alpha=scale)
+        p = torch.softmax(scores, dim=-1).to(query.dtype).flatten(0, 1)
+        contexts.append(torch.bmm(p, v).view(query[some].shape))
+        if kept is not None:
+            kept.append(p)
+    return contexts[0] if len(contexts) == 1 else torch.cat(contexts)
 
 
 class _Products(torch.autograd.Function):
-    """Two products with a softmax in float32 between them, a few texts at a time; the probabilities are kept."""
+    """`_contexts` with gradients; the probabilities are kept."""
 
     @staticmethod
     def forward(
-        ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor, scale: float
+        ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None, scale: float
     ) -> torch.Tensor:
-        ctx.scale, ctx.at_once = scale, max(1, _MOST_SCORES // (query.shape[1] * query.shape[2] * key.shape[2]))
-        contexts, kept, trained = [], [], any(ctx.needs_input_grad)
-        for some in _slices(len(query), ctx.at_once):
-            q, k, v = _flat(query[some]), _flat(key[some]), _flat(value[some])  # (b * H, Q or K, D)
-            scores = torch.bmm(q, k.transpose(1, 2)).view(*query[some].shape[:-1], -1)  # (b, H, Q, K)
-            scores = torch.add(mask[some], scores, alpha=scale)  # float32
-            p = torch.softmax(scores, dim=-1).to(query.dtype).flatten(0, 1)
-            contexts.append(torch.bmm(p, v).view(query[some].shape))
-            if trained:
-                kept.append(p)
-        if trained:
+        ctx.scale = scale
+        kept: list[torch.Tensor] = []
+        contexts = _contexts(query, key, value, mask, scale, kept if any(ctx.needs_input_grad) else None)
+        if kept:
             ctx.save_for_backward(query, key, value, *kept)
-        return contexts[0] if len(contexts) == 1 else torch.cat(contexts)
+        return contexts
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         query, key, value, *kept = ctx.saved_tensors
         found: list[list[torch.Tensor]] = []
-        for some, p in zip(_slices(len(query), ctx.at_once), kept, strict=True):
+        for some, p in zip(_slices(query, key), kept, strict=True):
             q, k, v, g = _flat(query[some]), _flat(key[some]), _flat(value[some]), _flat(grads[0][some])
             dp = torch.bmm(g, v.transpose(1, 2))  # (b * H, Q, K)
-            ds = torch._softmax_backward_data(dp, p, -1, p.dtype).mul_(ctx.scale)
+            ds = _scores_gradient(dp, p).mul_(ctx.scale)
             three = torch.bmm(ds, k), torch.bmm(ds.transpose(1, 2), q), torch.bmm(p.transpose(1, 2), g)
             found.append([d.view(x[some].shape) for d, x in zip(three, (query, key, value), strict=True)])
         parts = [torch.cat(d) if len(d) > 1 else d[0] for d in zip(*found, strict=True)]
         return (*parts, None, None)
 
 
-def _slices(texts: int, at_once: int) -> list[slice]:
-    return [slice(start, start + at_once) for start in range(0, texts, at_once)]
+def _scores_gradient(grad: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
+    """Return the gradient of scores from that of their softmax ``p`` (..., K)."""
+    if p.shape[-1] >= _WIDE_ROW:
+        return torch._softmax_backward_data(grad, p, -1, p.dtype)
+    return torch._softmax_backward_data(grad.float(), p.float(), -1, torch.float32).to(p.dtype)
+
+
+def _slices(query: torch.Tensor, key: torch.Tensor) -> list[slice]:
+    at_once = max(1, _MOST_SCORES // (query.shape[1] * query.shape[2] * key.shape[2]))
+    return [slice(start, start + at_once) for start in range(0, len(query), at_once)]
 
 
 def _flat(x: torch.Tensor) -> torch.Tensor:

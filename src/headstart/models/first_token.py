@@ -16,9 +16,7 @@ from typing import Any
 import torch
 
 from headstart.models.attention import attend
-
-# Architectures with BERT's layer, whose sequence-classification head reads position 0.
-_FIRST_TOKEN_HEADS = frozenset({"bert", "roberta", "xlm-roberta", "camembert", "electra"})
+from headstart.models.bert_layers import bert_layers
 
 
 def use_first_token_only(model: Any) -> None:
@@ -26,6 +24,12 @@ def use_first_token_only(model: Any) -> None:
     top = _top_layer(model, "ForSequenceClassification")
     if top is not None:
         top.forward = partial(_first_state, top)  # a bound method could not be copied to another process
+
+
+def gives_first_token_only(layer: Any) -> bool:
+    """Tell whether `use_first_token_only` made a layer what it is."""
+    forward = vars(layer).get("forward")
+    return isinstance(forward, partial) and forward.func is _first_state
 
 
 @contextmanager
@@ -54,10 +58,8 @@ def top_layer_at(model: Any, at: torch.Tensor, shape: torch.Size) -> Iterator[to
 
 def _top_layer(model: Any, kind: str) -> Any:
     """Return the top layer of a model whose class is of a kind and whose layers are BERT's; else None."""
-    config = model.config
-    if config.model_type not in _FIRST_TOKEN_HEADS or getattr(config, "is_decoder", False):
-        return None
-    return model.base_model.encoder.layer[-1] if type(model).__name__.endswith(kind) else None
+    layers = bert_layers(model)
+    return layers[-1] if layers and type(model).__name__.endswith(kind) else None
 
 
 def _by_row(at: torch.Tensor, rows: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,4 +1,4 @@
-"""Linear layers in bfloat16 whose weights lie as the processor's kernels read them.
+"""Layers in bfloat16 whose weights lie as the processor's kernels read them.
 
 A product lays its weights out anew at every call, which for one short text is a quarter of the time and for 2,048
 tokens a twentieth. Weights that only score are laid out once, and a GELU behind a product is computed with it. The two
@@ -12,6 +12,10 @@ from typing import Any
 
 import torch
 from torch import nn
+
+from headstart.models.attention import attend
+from headstart.models.bert_layers import bert_layers, is_gelu, is_plain, linears
+from headstart.models.first_token import gives_first_token_only
 
 
 def available(device: str) -> bool:
@@ -27,17 +31,20 @@ class PackedLinear(nn.Module):
     """A linear layer to score with: ``activation(x W' + b)`` in bfloat16.
 
     Args:
-        layer: whose weights (O, I) and bias (O,) are taken.
+        layers: whose weights (O, I) and biases (O,) are taken; of several, outputs stand side by side.
 
     Attributes:
+        inputs: I.
         activation: ``none``, or ``gelu``, computed with the product.
     """
 
-    def __init__(self, layer: nn.Linear) -> None:
+    def __init__(self, *layers: Any) -> None:
         super().__init__()
-        weight = layer.weight.detach().to(torch.bfloat16)
+        weight = torch.cat([layer.weight.detach().to(torch.bfloat16) for layer in layers])
+        self.inputs = weight.shape[1]
         self.packed = torch.ops.mkldnn._reorder_linear_weight(weight, None)
-        self.bias = None if layer.bias is None else layer.bias.detach().to(torch.bfloat16)
+        biases = [layer.bias.detach().to(torch.bfloat16) for layer in layers if layer.bias is not None]
+        self.bias = torch.cat(biases) if biases else None
         self.activation = "none"
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -49,11 +56,57 @@ class PackedLinear(nn.Module):
         return found
 
 
+class PackedLayer(nn.Module):
+    """A layer of BERT to score with: the same numbers as its products one by one, in two thirds of the calls.
+
+    The input is rounded once for queries, keys and values, which are one product and are laid out by heads together.
+
+    Args:
+        layer: of transformers, whose weights are taken.
+        first_only: give the first token's state alone (`models.first_token`).
+    """
+
+    def __init__(self, layer: Any, *, first_only: bool) -> None:
+        super().__init__()
+        attention, parts = layer.attention.self, linears(layer)
+        together = (["query"], ["key", "value"]) if first_only else (["query", "key", "value"],)
+        self.inputs = nn.ModuleList(PackedLinear(*(parts[name] for name in names)) for names in together)
+        self.context, self.up, self.down = (PackedLinear(parts[name]) for name in ("context", "up", "down"))
+        self.up.activation = "gelu"
+        self.norms = nn.ModuleList([layer.attention.output.LayerNorm, layer.output.LayerNorm])
+        self.heads, self.scale = attention.num_attention_heads, attention.scaling
+
+    def forward(
+        self, hidden: torch.Tensor, attention_mask: torch.Tensor | None = None, *_: Any, **__: Any
+    ) -> torch.Tensor:
+        """States (B, T, D) of the layer below, and a mask that is one for all tokens of a text, to states (B, Q, D)."""
+        half = hidden.to(torch.bfloat16)
+        asking = hidden if len(self.inputs) == 1 else hidden[:, :1]
+        given = [half] if len(self.inputs) == 1 else [half[:, :1], half]
+        query, key, value = (
+            x for product, states in zip(self.inputs, given, strict=True) for x in self._by_head(product(states))
+        )
+        mask = None if attention_mask is None else attention_mask[:, :, :1]
+        contexts = attend(query, key, value, mask, self.scale)  # (B, H, Q, D / H)
+        state = self.norms[0](asking + self.context(contexts.transpose(1, 2).flatten(2)))
+        found: torch.Tensor = self.norms[1](state + self.down(self.up(state)))
+        return found
+
+    def _by_head(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, T, n D) to (n, B, H, T, D / H), in one copy."""
+        width = self.context.inputs // self.heads
+        return x.view(*x.shape[:2], -1, self.heads, width).permute(2, 0, 3, 1, 4).contiguous()
+
+
 def pack(model: nn.Module) -> nn.Module:
-    """Exchange the linear layers of a network that is only scored with, in place; return it.
+    """Exchange the linear layers of a network that is only scored with, in place, and BERT's layers whole; return it.
 
     A layer under an adapter (PEFT's ``base_layer``) stays as it is, and so do the adapter's: they ask for weights.
     """
+    layers = bert_layers(model)
+    for at, layer in enumerate(layers):
+        if is_plain(layer):
+            layers[at] = PackedLayer(layer, first_only=gives_first_token_only(layer))
     under = {id(part) for module in model.modules() if hasattr(module, "base_layer") for part in module.modules()}
     for parent in list(model.modules()):
         if id(parent) in under:
@@ -62,13 +115,7 @@ def pack(model: nn.Module) -> nn.Module:
             if type(layer) is nn.Linear:
                 setattr(parent, name, PackedLinear(layer))
         dense, activation = getattr(parent, "dense", None), getattr(parent, "intermediate_act_fn", None)
-        if isinstance(dense, PackedLinear) and _is_gelu(activation):
+        if isinstance(dense, PackedLinear) and is_gelu(activation):
             dense.activation = "gelu"
             parent.intermediate_act_fn = nn.Identity()
     return model
-
-
-def _is_gelu(activation: Any) -> bool:
-    """Tell whether an activation is the exact GELU, as transformers or torch have it."""
-    exact = isinstance(activation, nn.GELU) and activation.approximate == "none"
-    return exact or getattr(activation, "act", None) is nn.functional.gelu
