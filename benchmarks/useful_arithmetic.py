@@ -28,7 +28,7 @@ from headstart.models.batching import TextSettings, step_pieces, tokenize, train
 from headstart.models.encoders import find_encoder
 from headstart.models.loading import load_tokenizer
 from headstart.models.network import NetworkClassifier
-from headstart.models.runtime import Runtime, choose_runtime, keep_freed_memory
+from headstart.models.runtime import Runtime, choose_runtime, keep_freed_memory, keep_kernels
 from headstart.strategies.fine_tuning import pretrained
 from headstart.strategies.task import Task
 from headstart.training.data import Data
@@ -45,6 +45,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="rounds (%(default)s)")
     options = parser.parse_args()
     keep_freed_memory()
+    keep_kernels()
     if options.threads:
         import torch
 

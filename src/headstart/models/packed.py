@@ -88,8 +88,8 @@ class PackedLayer(nn.Module):
         )
         mask = None if attention_mask is None else attention_mask[:, :, :1]
         contexts = attend(query, key, value, mask, self.scale)  # (B, H, Q, D / H)
-        state = self.norms[0](asking + self.context(contexts.transpose(1, 2).flatten(2)))
-        found: torch.Tensor = self.norms[1](state + self.down(self.up(state)))
+        state = self.norms[0](self.context(contexts.transpose(1, 2).flatten(2)).float().add_(asking))
+        found: torch.Tensor = self.norms[1](self.down(self.up(state)).float().add_(state))
         return found
 
     def _by_head(self, x: torch.Tensor) -> torch.Tensor:

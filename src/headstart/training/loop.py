@@ -18,7 +18,7 @@ from headstart.errors import ConfigError, HeadstartError
 from headstart.models.batching import Rows, collate, split_by_tokens, step_pieces, training_batches
 from headstart.models.classifier import Advance, Probabilities, softmax
 from headstart.models.network import NetworkClassifier
-from headstart.models.runtime import seeded
+from headstart.models.runtime import return_freed_memory, seeded
 from headstart.training import rates
 from headstart.training.data import Data
 from headstart.training.dropout import use_byte_dropout
@@ -134,6 +134,8 @@ def train(
                 judged = None
                 if held is not None:
                     judged = softmax(classifier.logits(held.tokens))
+                    if epoch == 1:
+                        return_freed_memory()  # what scoring leaves in pieces, training finds too small
                     figures |= _judge(judged, held)
                     _refuse_divergence(figures)
             history.epochs.append(figures)
