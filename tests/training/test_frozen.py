@@ -220,14 +220,34 @@ def test_layers_thawed_in_the_end_are_not_left_out_of_scoring(tiny_encoder: Path
     np.testing.assert_allclose(fitted.classifier.predict_proba(held), exact, atol=1e-6)
 
 
-def test_in_bfloat16_features_are_those_of_the_whole_encoder_whatever_ran_before(
-    tiny_encoder: Path, tmp_path: Path
+def test_in_bfloat16_features_are_the_same_whatever_ran_before(
+    tiny_encoder: Path, tmp_path: Path, layer_calls: list[int]
 ) -> None:
     task = tiny_task(encoder=tiny_encoder, cache=tmp_path, runtime=Runtime(precision="bfloat16"))
     held = tiny_task(n=30).validation
     alone = extractor_of(replace(task, cache=None))(held)
     fit_strategy("partial", task, epochs=1).classifier.predict_proba(held)  # leaves rounded states behind
-    np.testing.assert_array_equal(extractor_of(task)(held), alone)
+    layer_calls.clear()
+    started = extractor_of(task)
+    np.testing.assert_array_equal(started(held), alone)
+    assert sum(layer_calls) == min(4, len(held))  # to see that cutting holds
+    assert started.spared > 0
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_probe_is_scored_from_states_as_from_texts(
+    precision: Any, tiny_encoder: Path, tmp_path: Path, layer_calls: list[int]
+) -> None:
+    task = tiny_task(encoder=tiny_encoder, cache=tmp_path, runtime=Runtime(precision=precision))
+    held = tiny_task(n=30).validation
+    fit_strategy("partial", task, epochs=1).classifier.predict_proba(held)
+    probe = fit_strategy("linear-probe", task).classifier
+    layer_calls.clear()
+    found = probe.predict_proba(held)
+    assert sum(layer_calls) == min(4, len(held))  # to see that cutting holds
+    # Repeated texts are computed once, so batches differ, and with them the last digit.
+    tolerance = 1e-6 if precision == "float32" else 1e-2
+    np.testing.assert_allclose(found, probe.score(probe.prepare(held)), atol=tolerance)
 
 
 def test_states_are_written_part_by_part(tiny_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from headstart.errors import ConfigError
 from headstart.models import batching
 from headstart.models.batching import TextSettings, Tokens
 from headstart.models.classifier import Advance
-from headstart.models.prefix import Prefix, most_layers, states_folder
+from headstart.models.prefix import Prefix, most_layers, round_states, states_folder, usual_depth
 from headstart.models.runtime import Runtime, ready_to_score
 from headstart.models.store import TextStore, content_keys
 from headstart.records import fingerprint
@@ -106,11 +106,12 @@ class FeatureExtractor:
     def _stored_states(self, keys: Sequence[bytes]) -> Prefix | None:
         """Return the most layers whose states are stored for every text: left there by a network partly frozen.
 
-        In bfloat16 states are stored rounded, and features from them would differ from those of the whole encoder.
+        In bfloat16 states are stored rounded, and only those count that are rounded without a store too.
         """
-        if self.cache is None or self.key is None or self.layer != -1 or self.runtime.precision != "float32":
+        if self.cache is None or self.key is None or self.layer != -1:
             return None
-        for depth in range(most_layers(self.body), 0, -1):
+        exact = self.runtime.precision == "float32"
+        for depth in range(most_layers(self.body), 0, -1) if exact else [usual_depth(self.body)]:
             if depth not in self._prefixes:
                 if not states_folder(self, depth, key=self.key, cache=self.cache).is_dir():
                     continue
@@ -136,7 +137,8 @@ class FeatureExtractor:
     def of_tokens(self, tokens: Tokens, advance: Advance | None = None) -> Features:
         """Return features (N, D), float32, computed in batches of similar length; the cache is not asked."""
         out = np.zeros((len(tokens), self.width), dtype=np.float32)
-        body = self._ready or ready_to_score(self.body, self.runtime, laid_out=True)
+        # A copy made before is whole: texts that have states are read by what is left of the encoder.
+        body = self._ready_body() if self._ready is None or tokens.states is not None else self._ready
         with torch.inference_mode(), self.runtime.autocast():
             for rows in batching.scoring_batches(tokens.lengths):
                 batch = batching.collate(tokens, rows, self.tokenizer, self.runtime.device)
@@ -155,7 +157,12 @@ class FeatureExtractor:
 
     def keep_weights(self) -> None:
         """Say that the weights change no more: what scoring needs is then made once, and one text alone is fast."""
-        self._ready = ready_to_score(self.body, self.runtime, laid_out=True)
+        self._ready = self._ready_body()
+
+    def _ready_body(self) -> Any:
+        body = ready_to_score(self.body, self.runtime, laid_out=True)
+        rounded = self.runtime.precision == "bfloat16" and self.layer == -1
+        return round_states(body) if rounded else body
 
     def _pooled(self, body: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         if self.layer == -1:

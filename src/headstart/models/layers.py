@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -50,6 +51,11 @@ def layer_groups(model: Any) -> tuple[LayerGroup, ...]:
         found.append((f"layer {at}", [name for name in names if name.startswith(f"{prefix}.{at}.")]))
     taken = {name for _, group in found for name in group}
     return _groups([*found, ("embeddings", [name for name in names if name not in taken])])
+
+
+def top_third(layers: int) -> int:
+    """Return how many of so many layers are the top third: what is trained where only a part is."""
+    return math.ceil(layers / 3)
 
 
 def merged(groups: Sequence[LayerGroup], parts: int) -> tuple[LayerGroup, ...]:

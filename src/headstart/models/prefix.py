@@ -1,8 +1,9 @@
 """Frozen lower layers, computed once: the states that leave them are kept per text, and training starts from those.
 
 What is frozen runs without dropout, so its states are the same in every epoch, every fit and every strategy. They are
-kept as exact as they were computed: float32 under float32, and as float16 under bfloat16, whose products round more. A
-network is only cut where the rest, given the stored states, answers as the whole one does.
+kept as exact as they were computed: float32 under float32, and as float16 under bfloat16, whose products round more.
+There features, too, are computed from states rounded so (`round_states`), stored or not. A network is only cut where
+the rest, given the stored states, answers as the whole one does.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from headstart.errors import ModelError
 from headstart.models.batching import TextSettings, Tokens, collate, scoring_batches
 from headstart.models.cache import cache_limit
 from headstart.models.classifier import Advance
+from headstart.models.layers import top_third
 from headstart.models.loading import layer_list
 from headstart.models.runtime import Runtime, ready_to_score
 from headstart.models.store import TextStore
@@ -92,6 +94,11 @@ def most_layers(model: Any) -> int:
         return len(layer_list(model)[1]) - 1
     except ModelError:
         return 0
+
+
+def usual_depth(model: Any) -> int:
+    """Return how many lower layers are frozen where the top third is trained; 0 where none can be cut."""
+    return most_layers(model) + 1 - top_third(most_layers(model) + 1) if most_layers(model) else 0
 
 
 def frozen_depth(model: Any) -> int:
@@ -170,12 +177,12 @@ class Prefix:
 
     def _compute(self, tokens: Tokens, advance: Advance | None) -> list[Any]:
         network = self.network
-        _, layers = layer_list(network.model)
         left = network.tokenizer.padding_side == "left"
         out: list[Any] = [None] * len(tokens)
+        model: Any = ready_to_score(network.model, network.runtime, laid_out=True)
+        _, layers = layer_list(model)
         hook = layers[self.depth].register_forward_pre_hook(_stop, with_kwargs=True)
         try:
-            model = ready_to_score(network.model, network.runtime)
             with torch.inference_mode(), network.runtime.autocast():
                 for rows in scoring_batches(tokens.lengths):
                     batch = collate(tokens, rows, network.tokenizer, network.runtime.device)
@@ -225,6 +232,18 @@ class Prefix:
         with torch.inference_mode(), network.runtime.autocast():
             rows = np.arange(len(tokens))
             return network.answers(collate(tokens, rows, network.tokenizer, network.runtime.device)).float()
+
+
+def round_states(model: Any) -> Any:
+    """Round the states that leave the layers below the top third as stored ones are, in place; return the model."""
+    depth = usual_depth(model)
+    if depth:
+        layer_list(model)[1][depth].register_forward_pre_hook(_rounded)
+    return model
+
+
+def _rounded(_: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:
+    return given[0].to(torch.float16).to(given[0].dtype), *given[1:]
 
 
 def states_folder(network: Network, depth: int, *, key: str, cache: Path) -> Path:

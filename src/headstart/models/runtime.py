@@ -26,7 +26,7 @@ _PROBE_SHAPE = (1024, 384, 1536)
 _PROBE_SECONDS = 0.15
 _PROBE_AT_ONCE = 50
 # Counts changes of how numbers are computed, so that what was stored before one is not taken for what is computed now.
-_ARITHMETIC = 4
+_ARITHMETIC = 5
 # How many kernels oneDNN keeps, read when it makes the first one, and how many are enough.
 _KERNELS, _ENOUGH_KERNELS = "ONEDNN_PRIMITIVE_CACHE_CAPACITY", 4096
 # Autocast adds casts around every product, so a small lead in products alone does not pay.

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import re
 from typing import Any
 
 from pydantic import Field, field_validator
 
 from headstart.errors import ConfigError
-from headstart.models.layers import layer_groups
+from headstart.models.layers import layer_groups, top_third
 from headstart.models.loading import layer_list
 from headstart.models.network import NetworkClassifier
 from headstart.strategies.fine_tuning import fine_tune, pretrained
@@ -77,7 +76,7 @@ def _by_layers(model: Any, top_layers: int | None) -> set[str]:
     if model.config.model_type == "headstart_gru":
         return {name for group in groups[:-1] for name in group.parameters}
     _, layers = layer_list(model)
-    count = math.ceil(len(layers) / 3) if top_layers is None else top_layers
+    count = top_third(len(layers)) if top_layers is None else top_layers
     if count > len(layers):
         raise ConfigError(f"top_layers is {count}, but this encoder has {len(layers)} (settings: partial: top_layers)")
     return {name for group in groups[: 1 + count] for name in group.parameters}
