@@ -73,18 +73,23 @@ class Counted:
 # --- values
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("architecture", list(ARCHITECTURES))
-def test_mean_over_real_tokens(architecture: str, checkpoint: Callable[[str], Path]) -> None:
+def test_mean_over_real_tokens(architecture: str, precision: Any, checkpoint: Callable[[str], Path]) -> None:
     folder = checkpoint(architecture)
+    tolerance = 2e-6 if precision == "float32" else 0.03
     for examples in (EXAMPLES.take(range(40, 62)), PAIRS.take(range(50, 62))):
-        np.testing.assert_allclose(extractor(folder)(examples), plain(folder, examples), atol=2e-6)
+        features = extractor(folder, runtime=Runtime(precision=precision))(examples)
+        np.testing.assert_allclose(features, plain(folder, examples), atol=tolerance)
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("layer", [0, 1, 2, -1, -3])
-def test_chosen_layer(layer: int, tiny_encoder: Path) -> None:
+def test_chosen_layer(layer: int, precision: Any, tiny_encoder: Path) -> None:
     examples = EXAMPLES.take(range(10))
-    features = extractor(tiny_encoder, layer=layer)(examples)
-    np.testing.assert_allclose(features, plain(tiny_encoder, examples, layer), atol=2e-6)
+    features = extractor(tiny_encoder, layer=layer, runtime=Runtime(precision=precision))(examples)
+    tolerance = 2e-6 if precision == "float32" else 0.02
+    np.testing.assert_allclose(features, plain(tiny_encoder, examples, layer), atol=tolerance)
     others = [k for k in (0, 1, 2) if k != layer % 3]
     assert all(np.abs(features - plain(tiny_encoder, examples, k)).max() > 1e-2 for k in others)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -92,7 +93,7 @@ def test_whole_layers_are_their_products_one_by_one(head: bool, masked: bool, ti
 
 
 @needs_operators
-@pytest.mark.parametrize("change", ["adapter", "activation", "bias", "left out"])
+@pytest.mark.parametrize("change", ["adapter", "activation", "bias", "left out", "hook", "other states"])
 def test_layers_that_are_not_plain_are_packed_by_product(change: str, tiny_encoder: Path) -> None:
     model = load_body(tiny_encoder)
     layer = model.encoder.layer[0]
@@ -102,8 +103,12 @@ def test_layers_that_are_not_plain_are_packed_by_product(change: str, tiny_encod
         layer.intermediate.intermediate_act_fn = nn.ReLU()
     elif change == "bias":
         layer.output.dense = nn.Linear(48, 32, bias=False)
-    else:
+    elif change == "left out":
         model.encoder.layer[0] = nn.Identity()
+    elif change == "hook":
+        layer.register_forward_pre_hook(lambda *_: None)
+    else:
+        layer.forward = partial(type(layer).forward, layer)
     found = ready_to_score(model, Runtime(precision="bfloat16"), laid_out=True)
     assert [isinstance(layer, packed.PackedLayer) for layer in found.encoder.layer] == [False, True]  # type: ignore[union-attr]
 

@@ -220,18 +220,22 @@ def test_layers_thawed_in_the_end_are_not_left_out_of_scoring(tiny_encoder: Path
     np.testing.assert_allclose(fitted.classifier.predict_proba(held), exact, atol=1e-6)
 
 
+@pytest.mark.parametrize("architecture", STACKED)
 def test_in_bfloat16_features_are_the_same_whatever_ran_before(
-    tiny_encoder: Path, tmp_path: Path, layer_calls: list[int]
+    architecture: str, checkpoint: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    task = tiny_task(encoder=tiny_encoder, cache=tmp_path, runtime=Runtime(precision="bfloat16"))
+    task = tiny_task(encoder=checkpoint(architecture), cache=tmp_path, runtime=Runtime(precision="bfloat16"))
     held = tiny_task(n=30).validation
     alone = extractor_of(replace(task, cache=None))(held)
     fit_strategy("partial", task, epochs=1).classifier.predict_proba(held)  # leaves rounded states behind
-    layer_calls.clear()
     started = extractor_of(task)
-    np.testing.assert_array_equal(started(held), alone)
-    assert sum(layer_calls) == min(4, len(held))  # to see that cutting holds
+    np.testing.assert_allclose(started(held), alone, atol=5e-3)  # states were computed in other batches
     assert started.spared > 0
+    other = replace(task, cache=tmp_path / "other")  # rounded elsewhere than where features are
+    fit_strategy("partial", other, epochs=1, top_layers=2).classifier.predict_proba(held)
+    started = extractor_of(other)
+    np.testing.assert_array_equal(started(held), alone)
+    assert started.spared == 0
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])

@@ -247,3 +247,13 @@ def test_checkpointing_changes_memory_and_nothing_else(strategy: str, tiny_encod
 def test_checkpointing_of_what_has_none_is_refused() -> None:
     with pytest.raises(ConfigError, match="step_tokens"):
         fit_strategy("scratch-gru", tiny_task(), checkpointing=True)
+
+
+@pytest.mark.parametrize(("held", "times"), [(True, 1), (False, 0)])
+def test_freed_memory_is_given_back_once(
+    held: bool, times: int, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+    monkeypatch.setattr("headstart.training.loop.return_freed_memory", lambda: calls.append(1))
+    fit(tiny_task(encoder=tiny_encoder), TrainingConfig(epochs=3, patience=3), held=held)
+    assert len(calls) == times

@@ -27,6 +27,9 @@ Features = npt.NDArray[np.float32]
 class FeatureExtractor:
     """A frozen encoder body that turns N texts into features (N, D).
 
+    In bfloat16 the states that leave the layers below the top third are rounded to float16, as they are where they are
+    stored (`models.prefix`). While features start from stored states the body is cut: not for several threads at once.
+
     Args:
         body: transformers encoder without a head.
         tokenizer: its fast tokenizer.
@@ -148,7 +151,7 @@ class FeatureExtractor:
         return out
 
     def answers(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Return features (B, D), float32, of one padded batch.
+        """Return features (B, D), float32, of one padded batch; no states are rounded.
 
         Raises:
             ConfigError: the encoder has no such layer.
@@ -160,9 +163,11 @@ class FeatureExtractor:
         self._ready = self._ready_body()
 
     def _ready_body(self) -> Any:
-        body = ready_to_score(self.body, self.runtime, laid_out=True)
-        rounded = self.runtime.precision == "bfloat16" and self.layer == -1
-        return round_states(body) if rounded else body
+        last = self.layer == -1
+        body = ready_to_score(
+            self.body, self.runtime, laid_out=last
+        )  # of other layers transformers collects the states
+        return round_states(body) if last and self.runtime.precision == "bfloat16" else body
 
     def _pooled(self, body: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         if self.layer == -1:

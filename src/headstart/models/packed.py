@@ -34,14 +34,14 @@ class PackedLinear(nn.Module):
         layers: whose weights (O, I) and biases (O,) are taken; of several, outputs stand side by side.
 
     Attributes:
-        inputs: I.
+        width_in: I.
         activation: ``none``, or ``gelu``, computed with the product.
     """
 
     def __init__(self, *layers: Any) -> None:
         super().__init__()
         weight = torch.cat([layer.weight.detach().to(torch.bfloat16) for layer in layers])
-        self.inputs = weight.shape[1]
+        self.width_in = weight.shape[1]
         self.packed = torch.ops.mkldnn._reorder_linear_weight(weight, None)
         biases = [layer.bias.detach().to(torch.bfloat16) for layer in layers if layer.bias is not None]
         self.bias = torch.cat(biases) if biases else None
@@ -57,9 +57,10 @@ class PackedLinear(nn.Module):
 
 
 class PackedLayer(nn.Module):
-    """A layer of BERT to score with: the same numbers as its products one by one, in two thirds of the calls.
+    """A layer of BERT to score with: its products one by one in two thirds of the calls.
 
     The input is rounded once for queries, keys and values, which are one product and are laid out by heads together.
+    transformers does not know it for a layer, and collects no ``hidden_states`` from it.
 
     Args:
         layer: of transformers, whose weights are taken.
@@ -70,7 +71,7 @@ class PackedLayer(nn.Module):
         super().__init__()
         attention, parts = layer.attention.self, linears(layer)
         together = (["query"], ["key", "value"]) if first_only else (["query", "key", "value"],)
-        self.inputs = nn.ModuleList(PackedLinear(*(parts[name] for name in names)) for names in together)
+        self.asked = nn.ModuleList(PackedLinear(*(parts[name] for name in names)) for names in together)
         self.context, self.up, self.down = (PackedLinear(parts[name]) for name in ("context", "up", "down"))
         self.up.activation = "gelu"
         self.norms = nn.ModuleList([layer.attention.output.LayerNorm, layer.output.LayerNorm])
@@ -81,10 +82,10 @@ class PackedLayer(nn.Module):
     ) -> torch.Tensor:
         """States (B, T, D) of the layer below, and a mask that is one for all tokens of a text, to states (B, Q, D)."""
         half = hidden.to(torch.bfloat16)
-        asking = hidden if len(self.inputs) == 1 else hidden[:, :1]
-        given = [half] if len(self.inputs) == 1 else [half[:, :1], half]
+        asking = hidden if len(self.asked) == 1 else hidden[:, :1]
+        given = [half] if len(self.asked) == 1 else [half[:, :1], half]
         query, key, value = (
-            x for product, states in zip(self.inputs, given, strict=True) for x in self._by_head(product(states))
+            x for product, states in zip(self.asked, given, strict=True) for x in self._by_head(product(states))
         )
         mask = None if attention_mask is None else attention_mask[:, :, :1]
         contexts = attend(query, key, value, mask, self.scale)  # (B, H, Q, D / H)
@@ -94,8 +95,14 @@ class PackedLayer(nn.Module):
 
     def _by_head(self, x: torch.Tensor) -> torch.Tensor:
         """(B, T, n D) to (n, B, H, T, D / H), in one copy."""
-        width = self.context.inputs // self.heads
+        width = self.context.width_in // self.heads
         return x.view(*x.shape[:2], -1, self.heads, width).permute(2, 0, 3, 1, 4).contiguous()
+
+
+def _is_watched(layer: Any) -> bool:
+    """Tell whether somebody has hooks on a layer, or lets it compute something else than its whole or first states."""
+    other = "forward" in vars(layer) and not gives_first_token_only(layer)
+    return bool(other or layer._forward_hooks or layer._forward_pre_hooks)
 
 
 def pack(model: nn.Module) -> nn.Module:
@@ -105,7 +112,7 @@ def pack(model: nn.Module) -> nn.Module:
     """
     layers = bert_layers(model)
     for at, layer in enumerate(layers):
-        if is_plain(layer):
+        if is_plain(layer) and not _is_watched(layer):
             layers[at] = PackedLayer(layer, first_only=gives_first_token_only(layer))
     under = {id(part) for module in model.modules() if hasattr(module, "base_layer") for part in module.modules()}
     for parent in list(model.modules()):

@@ -243,7 +243,8 @@ def round_states(model: Any) -> Any:
 
 
 def _rounded(_: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:
-    return given[0].to(torch.float16).to(given[0].dtype), *given[1:]
+    most = torch.finfo(torch.float16).max
+    return given[0].clamp(-most, most).to(torch.float16).to(given[0].dtype), *given[1:]
 
 
 def states_folder(network: Network, depth: int, *, key: str, cache: Path) -> Path:
