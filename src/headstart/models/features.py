@@ -113,8 +113,8 @@ class FeatureExtractor:
         """
         if self.cache is None or self.key is None or self.layer != -1:
             return None
-        exact = self.runtime.precision == "float32"
-        for depth in range(most_layers(self.body), 0, -1) if exact else [usual_depth(self.body)]:
+        exact, usual = self.runtime.precision == "float32", usual_depth(self.body)
+        for depth in (d for d in range(most_layers(self.body), 0, -1) if exact or d == usual):
             if depth not in self._prefixes:
                 if not states_folder(self, depth, key=self.key, cache=self.cache).is_dir():
                     continue
@@ -163,11 +163,11 @@ class FeatureExtractor:
         self._ready = self._ready_body()
 
     def _ready_body(self) -> Any:
-        last = self.layer == -1
-        body = ready_to_score(
-            self.body, self.runtime, laid_out=last
-        )  # of other layers transformers collects the states
-        return round_states(body) if last and self.runtime.precision == "bfloat16" else body
+        """Return what features are computed with: the body, or in bfloat16 a copy of it."""
+        if self.layer != -1:  # transformers collects the states of its own layers only, which packing exchanges
+            return ready_to_score(self.body, self.runtime)
+        body = ready_to_score(self.body, self.runtime, laid_out=True)
+        return round_states(body) if self.runtime.precision == "bfloat16" else body
 
     def _pooled(self, body: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         if self.layer == -1:

@@ -98,7 +98,8 @@ def most_layers(model: Any) -> int:
 
 def usual_depth(model: Any) -> int:
     """Return how many lower layers are frozen where the top third is trained; 0 where none can be cut."""
-    return most_layers(model) + 1 - top_third(most_layers(model) + 1) if most_layers(model) else 0
+    most = most_layers(model)
+    return most + 1 - top_third(most + 1) if most else 0
 
 
 def frozen_depth(model: Any) -> int:
